@@ -1,0 +1,200 @@
+//! What is known of a host: read from it once, before anything is planned.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use crate::oci::{Digest, Platform};
+
+/// Everything that planning may use of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Facts {
+    /// Kernel, memory, network, clock.
+    pub machine: MachineFacts,
+    /// Docker.
+    pub engine: EngineFacts,
+    /// k3arm's own node containers, whatever cluster they belong to.
+    pub nodes: Vec<NodeFacts>,
+    /// Names of volumes that carry k3arm's labels or names, with their labels.
+    pub volumes: BTreeMap<String, BTreeMap<String, String>>,
+    /// For each image asked about that the engine holds, by its canonical `registry/repository:tag` name: its ID there.
+    pub images: BTreeMap<String, Digest>,
+}
+
+/// What one shell script on the host printed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MachineFacts {
+    /// `uname -n`, lower case.
+    pub hostname: String,
+    /// `uname -m` as printed: `aarch64`, `armv7l`, `x86_64`.
+    pub kernel_arch: String,
+    /// `uname -r`.
+    pub kernel_release: String,
+    /// Bytes of memory that this host may use: MemTotal, or the limit of its own cgroup where that is less.
+    pub memory_total: u64,
+    /// Bytes, MemAvailable.
+    pub memory_available: u64,
+    /// Which cgroup hierarchy.
+    pub cgroup: CgroupVersion,
+    /// Controllers that are there: `cpu`, `memory`, …; empty if it could not be read.
+    pub controllers: Vec<String>,
+    /// Seconds since 1970 by the host's clock, less ours.
+    pub clock_offset: i64,
+    /// The address under which the other hosts reach it, and its interface.
+    pub address: Option<IpAddr>,
+    /// The interface that has [`Self::address`].
+    pub interface: Option<String>,
+    /// Listening TCP and UDP sockets on ports that k3s needs.
+    pub listeners: Vec<Listener>,
+    /// Command lines of running k3s programs that are not in a container of ours (first word and sub-command only).
+    pub k3s_processes: Vec<String>,
+}
+
+/// A socket that listens.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Listener {
+    /// The port.
+    pub port: u16,
+    /// UDP rather than TCP.
+    pub udp: bool,
+}
+
+/// The cgroup hierarchy of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum CgroupVersion {
+    /// Legacy or hybrid.
+    #[serde(rename = "v1")]
+    V1,
+    /// Unified.
+    #[serde(rename = "v2")]
+    V2,
+}
+
+/// What stands where the engine's socket should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineSocket {
+    /// The path can be connected to.
+    Ready(String),
+    /// There is a socket, but this user may not write to it.
+    Denied {
+        /// Its path.
+        path: String,
+        /// Who asked.
+        user: String,
+    },
+    /// There is none.
+    Missing {
+        /// Where it was looked for.
+        path: String,
+    },
+}
+
+/// What the engine says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EngineFacts {
+    /// `26.1.5`.
+    pub version: String,
+    /// Highest API version it speaks, `1.45`.
+    pub api_version: String,
+    /// `linux`.
+    pub os: String,
+    /// As the daemon prints it: `amd64`, `aarch64`, `armv7l`, `arm`.
+    pub arch: String,
+    /// Which image store.
+    pub store: ImageStore,
+    /// `overlay2`.
+    pub storage_driver: String,
+    /// DockerRootDir.
+    pub root_dir: String,
+    /// Bytes free where `root_dir` is; `None` if it could not be read.
+    pub disk_free: Option<u64>,
+    /// Rootless engines cannot run nodes.
+    pub rootless: bool,
+    /// Its unique ID, to notice that two names are one engine.
+    pub id: String,
+}
+
+/// Docker's two image stores, which give images different IDs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageStore {
+    /// Graph drivers: an image's ID is the digest of its config.
+    Classic,
+    /// containerd's content store: an image's ID is the digest of the index (or manifest) it was pulled by.
+    Containerd,
+}
+
+/// A node container that k3arm made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeFacts {
+    /// The container's ID.
+    pub id: String,
+    /// Its name, without a leading slash.
+    pub name: String,
+    /// All of its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Created, running, ended.
+    pub state: NodeState,
+    /// The image's ID.
+    pub image: String,
+    /// Names of its volumes.
+    pub volumes: Vec<String>,
+}
+
+/// What a node container is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeState {
+    /// Never started: an earlier run was cut before it was complete.
+    Created,
+    /// Runs, or is being restarted by the engine.
+    Running,
+    /// Ended with this exit code.
+    Exited(i64),
+    /// Another state of the engine, as it names it.
+    Other(String),
+}
+
+/// Why a host can get no image.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the engine runs on {os}/{arch} ({kernel}), for which there is no k3s: {why}")]
+pub struct Unsupported {
+    os: String,
+    arch: String,
+    kernel: String,
+    why: &'static str,
+}
+
+impl Facts {
+    /// The platform whose image this host's engine needs.
+    ///
+    /// The daemon's architecture decides, not the kernel's: a 32-bit userland on a 64-bit kernel runs 32-bit
+    /// images. There the daemon calls itself `arm` and would ask for `arm/v8`, which no index has: it gets `arm/v7`.
+    ///
+    /// # Errors
+    /// [`Unsupported`] for ARMv6 (Pi 1 and Zero), for which k3s was never built, and for systems other than Linux.
+    pub fn platform(&self) -> Result<Platform, Unsupported> {
+        let refuse = |why| {
+            Err(Unsupported {
+                os: self.engine.os.clone(),
+                arch: self.engine.arch.clone(),
+                kernel: self.machine.kernel_arch.clone(),
+                why,
+            })
+        };
+        if self.engine.os != "linux" {
+            return refuse("an engine in Linux mode is needed");
+        }
+        match (self.engine.arch.as_str(), self.machine.kernel_arch.as_str()) {
+            ("x86_64" | "amd64", _) => Ok(Platform::new("linux", "amd64", None)),
+            ("aarch64" | "arm64", _) => Ok(Platform::new("linux", "arm64", None)),
+            ("armv6l" | "armel", _) | ("arm", "armv6l") => {
+                refuse("an ARMv6 board (Pi 1, Pi Zero) cannot run it, a Pi 2 or newer can")
+            }
+            ("armv7l" | "armv8l" | "armhf" | "arm", _) => Ok(Platform::new("linux", "arm", Some("v7"))),
+            _ => refuse("only amd64, arm64 and arm/v7 are published"),
+        }
+    }
+}

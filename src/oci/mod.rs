@@ -1,0 +1,16 @@
+//! Images as the OCI specifications name them: references, digests, descriptors, indexes, manifests, platforms.
+//!
+//! Everything here is plain data that is parsed once, at the edge, and then trusted: a [`Reference`] or a [`Digest`]
+//! that exists is well-formed. Nothing here does I/O.
+//!
+//! Sources: OCI image spec 1.1, OCI distribution spec 1.1, Docker's "Image Manifest V 2, Schema 2".
+
+mod digest;
+mod manifest;
+mod platform;
+mod reference;
+
+pub use digest::{Digest, DigestError, Hasher};
+pub use manifest::{Config, Descriptor, Document, Index, MAX_MANIFEST_BYTES, Manifest, ManifestError, MediaType};
+pub use platform::{Platform, PlatformError};
+pub use reference::{Reference, ReferenceError};
