@@ -10,7 +10,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Nouns.
     ("oci", &[]),
     ("host", &["oci"]),
-    ("cluster", &[]),
+    ("cluster", &["host", "oci"]),
 ];
 
 #[test]

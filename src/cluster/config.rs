@@ -1,0 +1,190 @@
+//! The `config.yaml` that a node gets: what k3arm needs, what the profile chooses, and the user's flags over both.
+
+use std::net::Ipv4Addr;
+
+use serde_json::{Map, Value, json};
+
+use super::{Identity, K3s, NodeName, Release, Role};
+
+/// Where k3s looks for its settings.
+pub const CONFIG_PATH: &str = "/etc/rancher/k3s/config.yaml";
+/// Port of the API server.
+pub const API_PORT: u16 = 6443;
+
+/// Flags that make a node part of this cluster: a user who sets one of them would get something else than k3arm says.
+pub const OWNED_FLAGS: [&str; 13] = [
+    "agent-token",
+    "agent-token-file",
+    "cluster-init",
+    "cluster-reset",
+    "config",
+    "data-dir",
+    "datastore-endpoint",
+    "docker",
+    "https-listen-port",
+    "node-name",
+    "server",
+    "token",
+    "token-file",
+];
+
+/// What a node's settings depend on.
+#[derive(Debug, Clone)]
+pub struct NodeSettings<'a> {
+    /// The cluster's k3s settings.
+    pub k3s: &'a K3s,
+    /// The release, where the image's tag tells it.
+    pub release: Option<&'a Release>,
+    /// Server or agent.
+    pub role: Role,
+    /// Name in Kubernetes.
+    pub name: &'a NodeName,
+    /// Under which the other nodes reach it.
+    pub address: Ipv4Addr,
+    /// The interface of that address, for flannel.
+    pub interface: Option<&'a str>,
+    /// Kubernetes labels, `key=value`.
+    pub labels: Vec<String>,
+    /// Kubernetes taints.
+    pub taints: &'a [String],
+    /// Bytes of memory of the host.
+    pub memory: u64,
+    /// The host has the legacy cgroup hierarchy.
+    pub legacy_cgroup: bool,
+    /// Address of the server.
+    pub server: Ipv4Addr,
+}
+
+impl NodeSettings<'_> {
+    /// All flags but the tokens.
+    pub fn config(&self) -> Map<String, Value> {
+        let profile = self.k3s.profile.for_memory(self.memory);
+        let mut config = match self.role {
+            Role::Server => profile.server_config(),
+            Role::Agent => Map::new(),
+        };
+        config.insert("node-name".into(), json!(self.name));
+        config.insert("node-ip".into(), json!(self.address));
+        if let Some(interface) = self.interface {
+            config.insert("flannel-iface".into(), json!(interface));
+        }
+        match self.role {
+            Role::Server => config.insert("tls-san".into(), json!([self.address])),
+            Role::Agent => config.insert("server".into(), json!(format!("https://{}:{API_PORT}", self.server))),
+        };
+        insert_list(&mut config, "node-label", &self.labels);
+        insert_list(&mut config, "node-taint", self.taints);
+        insert_list(&mut config, "kubelet-arg", &self.kubelet_args(profile.kubelet_args()));
+        self.k3s.config.iter().for_each(|(flag, value)| merge(&mut config, flag, value, self.role));
+        config
+    }
+
+    /// The file with its tokens, as YAML.
+    pub fn file(&self, identity: &Identity) -> String {
+        let mut config = self.config();
+        match self.role {
+            Role::Server => {
+                config.insert("token".into(), json!(identity.server_token.expose()));
+                config.insert("agent-token".into(), json!(identity.agent_token.expose()));
+            }
+            Role::Agent => {
+                config.insert("token".into(), json!(identity.join_token().expose()));
+            }
+        }
+        // JSON is YAML, and this spelling of it has no cases that quote badly.
+        config.iter().map(|(flag, value)| format!("{}: {value}\n", json!(flag))).collect()
+    }
+
+    /// From 1.35 the kubelet ends on the legacy hierarchy unless it is told not to.
+    fn kubelet_args(&self, mut args: Vec<String>) -> Vec<String> {
+        if self.legacy_cgroup && self.release.is_none_or(|release| release.minor() >= (1, 35)) {
+            args.push("fail-cgroupv1=false".into());
+        }
+        args
+    }
+}
+
+fn insert_list(config: &mut Map<String, Value>, flag: &str, items: &[String]) {
+    if !items.is_empty() {
+        config.insert(flag.into(), json!(items));
+    }
+}
+
+/// The user's value over ours: scalars replace, lists are joined, `name=value` items replace those of their name.
+fn merge(config: &mut Map<String, Value>, flag: &str, value: &Value, role: Role) {
+    if role == Role::Agent && !is_agent_flag(flag) {
+        return;
+    }
+    let (Some(Value::Array(ours)), theirs) = (config.get_mut(flag), items(value)) else {
+        config.insert(flag.into(), value.clone());
+        return;
+    };
+    let names: Vec<&str> = theirs.iter().filter_map(Value::as_str).map(item_name).collect();
+    ours.retain(|item| !item.as_str().is_some_and(|item| names.contains(&item_name(item))));
+    ours.extend(theirs.iter().cloned());
+}
+
+fn items(value: &Value) -> Vec<Value> {
+    match value {
+        Value::Array(items) => items.clone(),
+        single => vec![single.clone()],
+    }
+}
+
+fn item_name(item: &str) -> &str {
+    item.split_once('=').map_or(item, |(name, _)| name)
+}
+
+/// Flags that `k3s agent` knows; a server knows them all.
+fn is_agent_flag(flag: &str) -> bool {
+    super::flags::AGENT.contains(&flag) || !super::flags::SERVER.contains(&flag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(k3s: &K3s, role: Role) -> Map<String, Value> {
+        NodeSettings {
+            k3s,
+            release: None,
+            role,
+            name: &"pi1".parse().unwrap(),
+            address: Ipv4Addr::new(10, 0, 0, 1),
+            interface: Some("eth0"),
+            labels: vec!["disk=ssd".into()],
+            taints: &[],
+            memory: 1 << 30,
+            legacy_cgroup: true,
+            server: Ipv4Addr::new(10, 0, 0, 1),
+        }
+        .config()
+    }
+
+    fn with(config: Value) -> K3s {
+        K3s { config: config.as_object().cloned().unwrap_or_default(), ..K3s::default() }
+    }
+
+    #[test]
+    fn the_users_flags_win_item_by_item() {
+        let k3s = with(json!({
+            "kubelet-arg": ["fail-cgroupv1=true", "max-pods=20"], "tls-san": "pi.example", "flannel-iface": "wlan0"
+        }));
+        let config = settings(&k3s, Role::Server);
+        let args = config["kubelet-arg"].as_array().unwrap();
+        assert!(args.contains(&json!("fail-cgroupv1=true")) && !args.contains(&json!("fail-cgroupv1=false")));
+        assert!(args.iter().any(|arg| arg.as_str().unwrap().starts_with("eviction-hard")), "ours is kept");
+        assert_eq!(config["tls-san"], json!(["10.0.0.1", "pi.example"]));
+        assert_eq!(config["flannel-iface"], json!("wlan0"));
+    }
+
+    #[test]
+    fn a_small_server_leaves_parts_out_and_an_agent_is_not_told() {
+        let k3s = with(json!({"cluster-cidr": "10.9.0.0/16", "node-label": "a=b"}));
+        assert!(settings(&k3s, Role::Server)["disable"].as_array().unwrap().contains(&json!("traefik")));
+        let agent = settings(&k3s, Role::Agent);
+        assert!(!agent.contains_key("disable") && !agent.contains_key("cluster-cidr"));
+        assert_eq!(agent["server"], json!("https://10.0.0.1:6443"));
+        assert_eq!(agent["node-label"], json!(["disk=ssd", "a=b"]));
+    }
+}

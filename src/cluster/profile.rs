@@ -1,0 +1,128 @@
+//! How much of k3s a machine gets: the packaged parts and the garbage collector's settings.
+//!
+//! The figures behind the choices: k3s 1.36.3 with SQLite and all its parts holds 380 MiB of anonymous memory; without
+//! the parts and with `GOGC=50` 253 MiB, with `GOGC=25` 216 MiB. The parts and GOGC are the levers, the rest is small.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// A memory profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// By the memory of the host.
+    #[default]
+    Auto,
+    /// For 512 MiB: as `small`, with a garbage collector that works harder.
+    Tiny,
+    /// For 1 GiB: DNS only.
+    Small,
+    /// For 2 GiB: all parts, a tighter heap.
+    Standard,
+    /// k3s' own defaults.
+    Full,
+}
+
+const MIB: u64 = 1 << 20;
+
+/// Parts of k3s that `small` and `tiny` leave out, and what the user then does without.
+pub const LEFT_OUT: [(&str, &str); 4] = [
+    ("traefik", "no Ingress controller"),
+    ("servicelb", "no LoadBalancer services"),
+    ("metrics-server", "no `kubectl top`"),
+    ("local-storage", "no default StorageClass"),
+];
+
+impl Profile {
+    /// The profile for a machine with this many bytes of memory; all but [`Profile::Auto`] are themselves.
+    pub fn for_memory(self, bytes: u64) -> Self {
+        match self {
+            Self::Auto if bytes < 768 * MIB => Self::Tiny,
+            Self::Auto if bytes < 1536 * MIB => Self::Small,
+            Self::Auto if bytes < 3072 * MIB => Self::Standard,
+            Self::Auto => Self::Full,
+            chosen => chosen,
+        }
+    }
+
+    /// `GOGC` for k3s and the containerd it starts; `None` for Go's default.
+    pub fn gogc(self) -> Option<u32> {
+        match self {
+            Self::Tiny => Some(25),
+            Self::Small | Self::Standard => Some(50),
+            Self::Auto | Self::Full => None,
+        }
+    }
+
+    /// Whether the parts of [`LEFT_OUT`] run.
+    pub fn has_parts(self) -> bool {
+        !matches!(self, Self::Tiny | Self::Small)
+    }
+
+    /// The server's flags.
+    pub fn server_config(self) -> Map<String, Value> {
+        let mut config = Map::new();
+        if !self.has_parts() {
+            config.insert("disable".into(), LEFT_OUT.iter().map(|(part, _)| *part).collect());
+            config.insert("disable-helm-controller".into(), json!(true));
+            config.insert("disable-cloud-controller".into(), json!(true));
+            config.insert("disable-network-policy".into(), json!(true));
+        }
+        config
+    }
+
+    /// kubelet settings of every node; k3s drops the kubelet's own memory threshold, so it is set again.
+    pub fn kubelet_args(self) -> Vec<String> {
+        match self {
+            Self::Auto | Self::Full => Vec::new(),
+            _ => vec!["eviction-hard=memory.available<100Mi,nodefs.available<5%,imagefs.available<5%".into()],
+        }
+    }
+}
+
+impl FromStr for Profile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        serde_json::from_value(json!(text))
+            .map_err(|_| format!("{text:?} is not a profile: auto, tiny, small, standard or full is expected"))
+    }
+}
+
+impl std::fmt::Display for Profile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = match self {
+            Self::Auto => "auto",
+            Self::Tiny => "tiny",
+            Self::Small => "small",
+            Self::Standard => "standard",
+            Self::Full => "full",
+        };
+        f.write_str(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boards_get_the_profile_of_their_size() {
+        for (mib, profile) in
+            [(466, Profile::Tiny), (920, Profile::Small), (1848, Profile::Standard), (7800, Profile::Full)]
+        {
+            assert_eq!(Profile::Auto.for_memory(mib * MIB), profile);
+        }
+        assert_eq!(Profile::Full.for_memory(0), Profile::Full);
+    }
+
+    #[test]
+    fn names_are_read_and_printed_back() {
+        for name in ["auto", "tiny", "small", "standard", "full"] {
+            assert_eq!(name.parse::<Profile>().map(|profile| profile.to_string()), Ok(name.to_string()));
+        }
+        assert!("big".parse::<Profile>().is_err());
+    }
+}
