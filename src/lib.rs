@@ -13,3 +13,10 @@
 pub mod cluster;
 pub mod host;
 pub mod oci;
+pub mod plan;
+
+// Stages: pure functions from nouns to nouns.
+pub mod preflight;
+pub mod prewarm;
+pub mod provision;
+pub mod resolve;

@@ -12,7 +12,11 @@ pub const CONFIG_PATH: &str = "/etc/rancher/k3s/config.yaml";
 pub const API_PORT: u16 = 6443;
 
 /// Flags that make a node part of this cluster: a user who sets one of them would get something else than k3arm says.
-pub const OWNED_FLAGS: [&str; 13] = [
+pub const OWNED_FLAGS: [&str; 17] = [
+    "c",
+    "d",
+    "s",
+    "t",
     "agent-token",
     "agent-token-file",
     "cluster-init",
@@ -112,7 +116,7 @@ fn insert_list(config: &mut Map<String, Value>, flag: &str, items: &[String]) {
 
 /// The user's value over ours: scalars replace, lists are joined, `name=value` items replace those of their name.
 fn merge(config: &mut Map<String, Value>, flag: &str, value: &Value, role: Role) {
-    if role == Role::Agent && !is_agent_flag(flag) {
+    if !super::flags::is_for(role, flag) {
         return;
     }
     let (Some(Value::Array(ours)), theirs) = (config.get_mut(flag), items(value)) else {
@@ -133,11 +137,6 @@ fn items(value: &Value) -> Vec<Value> {
 
 fn item_name(item: &str) -> &str {
     item.split_once('=').map_or(item, |(name, _)| name)
-}
-
-/// Flags that `k3s agent` knows; a server knows them all.
-fn is_agent_flag(flag: &str) -> bool {
-    super::flags::AGENT.contains(&flag) || !super::flags::SERVER.contains(&flag)
 }
 
 #[cfg(test)]
@@ -180,10 +179,13 @@ mod tests {
 
     #[test]
     fn a_small_server_leaves_parts_out_and_an_agent_is_not_told() {
-        let k3s = with(json!({"cluster-cidr": "10.9.0.0/16", "node-label": "a=b"}));
-        assert!(settings(&k3s, Role::Server)["disable"].as_array().unwrap().contains(&json!("traefik")));
+        let k3s = with(json!({"cluster-cidr": "10.9.0.0/16", "node-label": "a=b", "no-such-flag": 1}));
+        let server = settings(&k3s, Role::Server);
+        assert!(server.contains_key("no-such-flag"), "a newer k3s may know it, and a server only warns");
+        assert!(server["disable"].as_array().unwrap().contains(&json!("traefik")));
         let agent = settings(&k3s, Role::Agent);
         assert!(!agent.contains_key("disable") && !agent.contains_key("cluster-cidr"));
+        assert!(!agent.contains_key("no-such-flag"), "an agent ends on a flag that it does not know");
         assert_eq!(agent["server"], json!("https://10.0.0.1:6443"));
         assert_eq!(agent["node-label"], json!(["disk=ssd", "a=b"]));
     }

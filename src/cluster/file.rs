@@ -49,6 +49,18 @@ impl Default for Source {
     }
 }
 
+impl FromStr for Source {
+    type Err = crate::oci::ReferenceError;
+
+    /// A release in either spelling, a channel, or an image; an image's tag may be spelled like the release, with `+`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            Ok(selector) => Ok(Self::Release(selector)),
+            Err(_) => text.replace('+', "-").parse().map(Self::Image),
+        }
+    }
+}
+
 /// One machine of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {

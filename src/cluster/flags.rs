@@ -3,6 +3,8 @@
 //!
 //! Source: `pkg/cli/cmds` of k3s 1.36.
 
+use super::Role;
+
 /// What `k3s agent` takes.
 pub const AGENT: [&str; 46] = [
     "airgap-extra-registry",
@@ -193,6 +195,16 @@ pub fn closest(unknown: &str) -> Option<&'static str> {
 pub fn is_known(flag: &str) -> bool {
     let name = flag.strip_suffix('+').unwrap_or(flag);
     SERVER.contains(&name) || AGENT.contains(&name)
+}
+
+/// Whether a node of this role may be given the flag. A server skips what it does not know with a warning, and may be
+/// newer than this list; an agent ends on it.
+pub fn is_for(role: Role, flag: &str) -> bool {
+    let name = flag.strip_suffix('+').unwrap_or(flag);
+    match role {
+        Role::Server => SERVER.contains(&name) || !AGENT.contains(&name),
+        Role::Agent => AGENT.contains(&name),
+    }
 }
 
 /// Levenshtein's distance.

@@ -30,6 +30,9 @@ pub enum IdentityError {
     /// From the operating system.
     #[error("this machine gives no random numbers")]
     Random,
+    /// The server's own settings were changed by hand.
+    #[error("the server's config.yaml cannot be used: {0}")]
+    Unreadable(&'static str),
     /// From the certificate library.
     #[error("the cluster's certificate authority could not be made")]
     Certificate(#[from] rcgen::Error),
@@ -49,6 +52,19 @@ impl Identity {
             ca_certificate,
             ca_key: Some(ca_key),
         })
+    }
+
+    /// A standing cluster's, from the two files in its server's volumes that hold it.
+    ///
+    /// # Errors
+    /// [`IdentityError::Unreadable`] when a file is not what k3arm put there.
+    pub fn of_server(id: &str, config: &Secret, ca_certificate: &str) -> Result<Self, IdentityError> {
+        let flags: serde_json::Map<String, serde_json::Value> =
+            serde_saphyr::from_str(config.expose()).map_err(|_| IdentityError::Unreadable("it is not YAML"))?;
+        let token = |flag: &str| flags.get(flag).and_then(|value| value.as_str()).map(Secret::new);
+        let missing = IdentityError::Unreadable("token or agent-token is missing");
+        let (Some(server_token), Some(agent_token)) = (token("token"), token("agent-token")) else { return Err(missing) };
+        Ok(Self { id: id.into(), server_token, agent_token, ca_certificate: ca_certificate.into(), ca_key: None })
     }
 
     /// The token of an agent, with the hash of the CA that it must see: `K10<hash>::node:<agent token>`.
@@ -103,6 +119,18 @@ mod tests {
         let shown = format!("{identity:?}");
         for secret in [&identity.server_token, &identity.agent_token, identity.ca_key.as_ref().unwrap()] {
             assert!(!shown.contains(secret.expose()), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_standing_cluster_is_read_back_from_its_server() {
+        let identity = Identity::generate().unwrap();
+        let (server, agent) = (identity.server_token.expose(), identity.agent_token.expose());
+        let config = Secret::new(format!("\"token\": \"{server}\"\n\"agent-token\": \"{agent}\"\n"));
+        let read = Identity::of_server(&identity.id, &config, &identity.ca_certificate).unwrap();
+        assert_eq!(read.join_token(), identity.join_token());
+        for broken in ["a: [", "token: x", ""] {
+            assert!(Identity::of_server("", &Secret::new(broken), "").is_err(), "{broken}");
         }
     }
 

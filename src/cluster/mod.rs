@@ -9,6 +9,7 @@ mod diagnosis;
 mod file;
 pub mod flags;
 mod identity;
+pub mod names;
 mod profile;
 mod release;
 mod secret;

@@ -6,11 +6,13 @@
 //! Sources: OCI image spec 1.1, OCI distribution spec 1.1, Docker's "Image Manifest V 2, Schema 2".
 
 mod digest;
+mod lock;
 mod manifest;
 mod platform;
 mod reference;
 
 pub use digest::{Digest, DigestError, Hasher};
+pub use lock::{PinnedImage, PlatformImage};
 pub use manifest::{Config, Descriptor, Document, Index, MAX_MANIFEST_BYTES, Manifest, ManifestError, MediaType};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};

@@ -68,9 +68,11 @@ impl Reference {
         Self { tag: None, digest: Some(digest.clone()), ..self.clone() }
     }
 
-    /// The same repository by tag only, as an engine lists it. `None` for a reference that names a digest alone.
-    pub fn by_tag(&self) -> Option<Self> {
-        self.tag.as_ref().map(|_| Self { digest: None, ..self.clone() })
+    /// The name under which an engine keeps the image: by tag only. A reference that names a digest alone gets the tag
+    /// `sha256-<12 digits>`, because an engine forgets an image that has no tag.
+    pub fn on_engine(&self) -> Self {
+        let of_digest = || self.digest.as_ref().map(|digest| format!("sha256-{}", digest.short()));
+        Self { digest: None, tag: self.tag.clone().or_else(of_digest), ..self.clone() }
     }
 
     /// `registry/repository` without tag or digest.
@@ -205,7 +207,7 @@ mod tests {
         let digest = Digest::of(b"");
         let reference: Reference = format!("a/b@{digest}").parse().unwrap_or_else(|e| panic!("{e}"));
         assert_eq!((reference.tag(), reference.target()), (None, digest.to_string()));
-        assert_eq!(reference.by_tag(), None);
+        assert_eq!(reference.on_engine().to_string(), "docker.io/a/b:sha256-e3b0c44298fc");
     }
 
     #[test]

@@ -1,0 +1,141 @@
+//! Plan → Events → Report: carries out exactly the steps that a plan names.
+//!
+//! Phases follow each other, hosts work side by side, and a host that fails leaves the others going until the phase is
+//! over. What was made on the way is written down first, so that a failed or interrupted run can take it back.
+
+mod image;
+mod journal;
+mod network;
+mod node;
+mod ready;
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use futures_util::future::join_all;
+
+use crate::host::HostName;
+use crate::mirror::{Mirror, Published};
+use crate::plan::{Action, Events, Failure, Outcome, Phase, Plan, Progress, Report, Step};
+use crate::probe::{Connection, Fleet};
+
+pub use journal::Journal;
+pub use ready::{Awaited, AwaitedNode, Settled, settle};
+
+/// What steps need besides themselves.
+pub struct Workshop<'a> {
+    /// The hosts.
+    pub fleet: &'a Fleet,
+    /// Where hosts pull from.
+    pub mirror: Option<&'a Mirror>,
+    /// What the mirror can give, by canonical reference.
+    pub supplies: &'a BTreeMap<String, Published>,
+    /// Where progress goes.
+    pub events: &'a Events,
+    /// What was made in this run.
+    pub journal: &'a Journal,
+}
+
+/// What a step that worked says of itself.
+struct Worked {
+    subject: String,
+    status: &'static str,
+    bytes: u64,
+}
+
+/// Carries out a plan. A phase with a failure is the last one.
+pub async fn apply(plan: &Plan, workshop: &Workshop<'_>) -> Report {
+    let mut report = Report::default();
+    for phase in &plan.phases {
+        report.outcomes.extend(run_phase(phase, workshop).await);
+        if report.failures().next().is_some() {
+            break;
+        }
+    }
+    report
+}
+
+async fn run_phase(phase: &Phase, workshop: &Workshop<'_>) -> Vec<Outcome> {
+    let mut by_host: BTreeMap<&HostName, Vec<&Step>> = BTreeMap::new();
+    for step in &phase.steps {
+        by_host.entry(&step.host).or_default().push(step);
+    }
+    let hosts = by_host.into_iter().map(|(host, steps)| run_host(host, steps, workshop));
+    join_all(hosts).await.into_iter().flatten().collect()
+}
+
+/// The steps of one host, in order; the first failure ends them.
+async fn run_host(host: &HostName, steps: Vec<&Step>, workshop: &Workshop<'_>) -> Vec<Outcome> {
+    let mut outcomes = Vec::new();
+    let Some(connection) = workshop.fleet.get(host) else { return outcomes };
+    for step in steps {
+        let began = Instant::now();
+        let result = tokio::select! {
+            result = run_step(&step.action, connection, workshop) => result,
+            error = connection.session.closed() => Err(Failure::new(&error, error.hint()).on(host)),
+        };
+        let failed = result.is_err();
+        outcomes.push(outcome(host, &step.action, began, result, workshop.events));
+        if failed {
+            break;
+        }
+    }
+    outcomes
+}
+
+async fn run_step(action: &Action, connection: &Connection, workshop: &Workshop<'_>) -> Result<Worked, Failure> {
+    match action {
+        Action::Prewarm(image) => image::prewarm(image, connection, workshop).await,
+        Action::CreateNode(node) => node::create(node, connection, workshop).await,
+        Action::StartNode { container, node } => node::start(container, node, connection).await,
+        Action::StopNode { container, name } => node::stop(container, name, connection, workshop.events).await,
+        Action::RemoveNode(node) => node::remove(node, connection).await,
+        Action::ClearNetwork { image } => network::clear(image, connection).await,
+    }
+}
+
+fn outcome(
+    host: &HostName,
+    action: &Action,
+    began: Instant,
+    result: Result<Worked, Failure>,
+    events: &Events,
+) -> Outcome {
+    let milliseconds = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let outcome = |subject: String, status: &str, bytes, failure| Outcome {
+        host: host.clone(),
+        subject,
+        status: status.into(),
+        bytes,
+        milliseconds,
+        failure,
+    };
+    match result {
+        Ok(worked) => {
+            events.on(host, Progress::Done { what: format!("{} {}", worked.subject, worked.status) });
+            outcome(worked.subject, worked.status, worked.bytes, None)
+        }
+        Err(failure) => {
+            events.on(host, Progress::Failed { why: failure.message.clone() });
+            outcome(subject(action), "failed", 0, Some(failure))
+        }
+    }
+}
+
+/// What a step is about, for the report of its failure.
+fn subject(action: &Action) -> String {
+    match action {
+        Action::Prewarm(image) => image.reference.familiar(),
+        Action::CreateNode(node) => node.node.to_string(),
+        Action::StartNode { node, .. } => node.to_string(),
+        Action::StopNode { name, .. } => name.clone(),
+        Action::RemoveNode(node) => node.name.clone(),
+        Action::ClearNetwork { .. } => "network".into(),
+    }
+}
+
+/// An engine's error, told as a failure of its host.
+fn failure(connection: &Connection, error: &crate::docker::Error) -> Failure {
+    Failure::new(error, error.hint()).on(&connection.host.name)
+}
+

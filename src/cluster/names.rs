@@ -1,0 +1,23 @@
+//! Names and labels on the hosts. They are the truth about what stands there, so they never change their meaning.
+
+use super::{ClusterName, NodeName};
+
+/// The cluster's name.
+pub const LABEL_CLUSTER: &str = "k3arm.dev/cluster";
+/// Which cluster of that name: [`super::Identity::id`].
+pub const LABEL_CLUSTER_ID: &str = "k3arm.dev/cluster-id";
+/// The node's name in Kubernetes.
+pub const LABEL_NODE: &str = "k3arm.dev/node";
+/// `server` or `agent`.
+pub const LABEL_ROLE: &str = "k3arm.dev/role";
+/// `v1.36.2+k3s1`, or the image's reference where its tag is no release.
+pub const LABEL_RELEASE: &str = "k3arm.dev/release";
+/// Digest of the index or manifest that the image was resolved to.
+pub const LABEL_IMAGE: &str = "k3arm.dev/image-digest";
+/// A hash of the wanted state, public settings only.
+pub const LABEL_SPEC: &str = "k3arm.dev/spec";
+
+/// `k3arm-<cluster>-<node>`; its volumes are called so too, with a suffix.
+pub fn container_name(cluster: &ClusterName, node: &NodeName) -> String {
+    format!("k3arm-{cluster}-{node}")
+}

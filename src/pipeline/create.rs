@@ -1,0 +1,212 @@
+//! `cluster create`: the whole way from a cluster file to Ready nodes.
+
+use std::time::Duration;
+
+use crate::apply::{Awaited, AwaitedNode, Journal, Settled, Workshop, apply, settle};
+use crate::cluster::names::{LABEL_CLUSTER_ID, container_name};
+use crate::cluster::{CONFIG_PATH, Cluster, Identity, Role};
+use crate::host::{Destination, Finding, Host};
+use crate::kube::{Kubeconfig, NodeStatus};
+use crate::mirror::Mirror;
+use crate::plan::{Failure, Plan, Progress, Report};
+use crate::probe::Fleet;
+use crate::provision::{Comparison, Wanted};
+use crate::store::Store;
+use crate::{preflight, prewarm as stage, provision};
+
+use super::images::{Resolved, pin, tell, wanted};
+use super::{Environment, Probed, Stop, check, connect, disconnect};
+
+/// Where the CA's certificate stands on a server.
+const CA_PATH: &str = "/var/lib/rancher/k3s/server/tls/server-ca.crt";
+/// Files that are read from a server are small.
+const FILE_LIMIT: u64 = 64 << 10;
+
+/// What `cluster create` is asked.
+#[derive(Debug)]
+pub struct CreateRequest {
+    /// The wanted cluster.
+    pub cluster: Cluster,
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// Leave what was made when it fails.
+    pub keep: bool,
+    /// How long nodes may take to be Ready.
+    pub timeout: Duration,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Created {
+    /// What was, or would be, done; empty if all stood already.
+    pub plan: Plan,
+    /// The cluster's kubeconfig and nodes; `None` after a dry run.
+    pub cluster: Option<(Kubeconfig, Vec<NodeStatus>)>,
+}
+
+/// All that was found out and decided before anything is changed.
+struct Prepared {
+    probed: Probed,
+    resolved: Resolved,
+    wanted: Wanted,
+    plan: Plan,
+}
+
+/// Makes a cluster, or what is missing of it.
+///
+/// # Errors
+/// [`Stop`]; what this run made is removed again, unless it was asked to keep it.
+pub async fn create(request: CreateRequest, environment: &Environment) -> Result<Created, Stop> {
+    let hosts: Vec<Host> = request.cluster.members.iter().map(|member| member.host.clone()).collect();
+    let probed = connect(&hosts, environment).await;
+    let fleet = probed.fleet.clone();
+    let journal = Journal::default();
+    let result = tokio::select! {
+        result = Box::pin(create_on(&request, probed, &journal, environment)) => result,
+        () = environment.interrupt.raised() => Err(Stop::Interrupted(Vec::new())),
+    };
+    let result = match result {
+        Err(stop) if !journal.is_empty() => Err(undo(stop, &request, &journal, &fleet, environment).await),
+        other => other,
+    };
+    disconnect(fleet).await;
+    result
+}
+
+/// Takes back what was made, or says how to.
+async fn undo(stop: Stop, request: &CreateRequest, journal: &Journal, fleet: &Fleet, environment: &Environment) -> Stop {
+    let name = &request.cluster.name;
+    if request.keep {
+        let what = format!("kept as it is; `k3arm cluster delete {name}` removes it");
+        environment.events.overall(Progress::Warning { what });
+        return stop;
+    }
+    environment.events.overall(Progress::Started { what: "removing what was made (--keep leaves it)".into() });
+    let left = journal.roll_back(fleet).await;
+    if left.is_empty() {
+        environment.events.overall(Progress::Done { what: "removed what was made".into() });
+        let _ = environment.records.forget(name);
+    }
+    match stop {
+        Stop::Failures(failures) => Stop::Failures(failures.into_iter().chain(left).collect()),
+        Stop::Interrupted(failures) => Stop::Interrupted(failures.into_iter().chain(left).collect()),
+        findings @ Stop::Findings(_) => findings,
+    }
+}
+
+async fn create_on(
+    request: &CreateRequest,
+    probed: Probed,
+    journal: &Journal,
+    environment: &Environment,
+) -> Result<Created, Stop> {
+    let prepared = prepare(&request.cluster, probed, environment).await?;
+    if request.dry_run {
+        return Ok(Created { plan: prepared.plan, cluster: None });
+    }
+    let members = request.cluster.members.iter().map(|member| &member.host);
+    environment.records.write(&request.cluster.name, members).map_err(|e| Failure::new(&e, None))?;
+    carry_out(&prepared, journal, environment).await?;
+    let awaited = awaited(&prepared.wanted, request.timeout);
+    let settled = settle(&awaited, &prepared.probed.fleet, &environment.events).await?;
+    let kubeconfig = kubeconfig(&request.cluster, &prepared.wanted, &settled);
+    Ok(Created { plan: prepared.plan, cluster: Some((kubeconfig, settled.nodes)) })
+}
+
+/// Everything up to the plan. Nothing is changed, and all findings on all hosts are told at once.
+async fn prepare(cluster: &Cluster, mut probed: Probed, environment: &Environment) -> Result<Prepared, Stop> {
+    let findings = preflight::cluster_findings(cluster, &probed.facts);
+    if !probed.failures.is_empty() {
+        // A cluster with a host missing is not what was asked for.
+        let mut failures = std::mem::take(&mut probed.failures);
+        failures.extend(findings.into_iter().filter(is_refusal).map(as_failure));
+        return Err(Stop::Failures(failures));
+    }
+    check(findings, &environment.events)?;
+    let platforms = probed.facts.values().filter_map(|facts| facts.platform().ok()).collect();
+    let resolved = pin(std::slice::from_ref(&cluster.k3s.source), &platforms, environment).await?;
+    tell(&resolved.images, environment);
+    let mut report = Report::default();
+    let on_hosts = wanted(&resolved.images, &mut probed, &mut report).await;
+    if let Some(failure) = report.failures().next() {
+        return Err(failure.clone().into());
+    }
+    let images = on_hosts.iter().filter_map(|(host, images)| Some((host.clone(), images.first()?.clone()))).collect();
+    let wanted = provision::want(cluster, &images, &probed.facts).map_err(Stop::Findings)?;
+    let comparison = Comparison::of(&wanted, &probed.facts).map_err(Stop::Findings)?;
+    let prewarm = stage::steps(&on_hosts, &probed.facts);
+    let mut findings = stage::findings(&prewarm, &probed.facts);
+    let memory = wanted.nodes.first().map_or(0, |server| server.memory);
+    findings.extend(preflight::profile_notes(cluster, memory));
+    check(findings, &environment.events)?;
+    let identity = identity(&comparison, &probed).await?;
+    let plan = comparison.plan(&wanted, &identity, prewarm);
+    Ok(Prepared { probed, resolved, wanted, plan })
+}
+
+fn is_refusal(finding: &Finding) -> bool {
+    finding.severity == crate::host::Severity::Refuse
+}
+
+fn as_failure(finding: Finding) -> Failure {
+    Failure { host: finding.host, message: finding.message, hint: Some(finding.hint) }
+}
+
+/// The standing cluster's identity where nodes have to be added to it, else a new one.
+async fn identity(comparison: &Comparison, probed: &Probed) -> Result<Identity, Failure> {
+    let new = || Identity::generate().map_err(|e| Failure::new(&e, None));
+    let Some((server, container)) = comparison.started_server().filter(|_| comparison.creates()) else { return new() };
+    let Some(connection) = probed.fleet.get(&server.host) else { return new() };
+    let fail = |e: crate::docker::Error| Failure::new(&e, e.hint()).on(&server.host);
+    let config = connection.engine.get_file(container, CONFIG_PATH, FILE_LIMIT).await.map_err(fail)?;
+    let authority = connection.engine.get_file(container, CA_PATH, FILE_LIMIT).await.map_err(fail)?;
+    let facts = probed.facts.get(&server.host);
+    let found = facts.and_then(|facts| facts.nodes.iter().find(|node| node.id == container));
+    let id = found.and_then(|node| node.labels.get(LABEL_CLUSTER_ID));
+    let (Some(config), Some(authority), Some(id)) = (config, authority, id) else {
+        return Err(Failure {
+            host: Some(server.host.clone()),
+            message: "the server's volumes lack config.yaml or the cluster's CA, without which no agent can be added".into(),
+            hint: Some("`k3arm cluster delete` it and create it anew".into()),
+        });
+    };
+    Identity::of_server(id, &config, authority.expose()).map_err(|e| Failure::new(&e, None).on(&server.host))
+}
+
+async fn carry_out(prepared: &Prepared, journal: &Journal, environment: &Environment) -> Result<(), Stop> {
+    if prepared.plan.is_empty() {
+        return Ok(());
+    }
+    let store = Store::open(&environment.store).map_err(|e| Failure::new(&e, e.hint()))?;
+    let mirror = Mirror::start(store).await.map_err(|e| Failure::new(&e, None))?;
+    let workshop = Workshop {
+        fleet: &prepared.probed.fleet,
+        mirror: Some(&mirror),
+        supplies: &prepared.resolved.supplies,
+        events: &environment.events,
+        journal,
+    };
+    let report = apply(&prepared.plan, &workshop).await;
+    let failures: Vec<Failure> = report.failures().cloned().collect();
+    if failures.is_empty() { Ok(()) } else { Err(Stop::Failures(failures)) }
+}
+
+fn awaited(wanted: &Wanted, timeout: Duration) -> Awaited {
+    let nodes = wanted.nodes.iter().map(|node| AwaitedNode {
+        name: node.name.clone(),
+        host: node.host.clone(),
+        role: node.role,
+        container: container_name(&wanted.cluster, &node.name),
+    });
+    Awaited { nodes: nodes.collect(), timeout }
+}
+
+/// The kubeconfig for this machine: under the cluster's name, to the server's own address.
+fn kubeconfig(cluster: &Cluster, wanted: &Wanted, settled: &Settled) -> Kubeconfig {
+    let is_local = cluster
+        .members
+        .iter()
+        .any(|member| member.role == Role::Server && member.host.destination == Destination::Local);
+    let address = if is_local { std::net::Ipv4Addr::LOCALHOST } else { wanted.server_address };
+    super::cluster::addressed(&settled.kubeconfig, &cluster.name, address)
+}

@@ -1,0 +1,104 @@
+//! The only place that knows the order of the stages: probe, resolve, preflight, prewarm, provision, apply.
+//!
+//! Each function here is one command's course from a request to an outcome; it prints nothing and never ends the program.
+
+mod cluster;
+mod create;
+mod images;
+mod interrupt;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use futures_util::future::join_all;
+
+use crate::host::{Facts, Finding, Host, HostName, Severity};
+use crate::plan::{Events, Failure, Progress};
+use crate::probe::{Fleet, probe};
+use crate::records::Records;
+use crate::{registry, ssh};
+
+pub use cluster::{ClusterStatus, DeleteRequest, Deleted, NodeRow, delete, kubeconfig, list, remove_kubeconfig};
+pub use create::{CreateRequest, Created, create};
+pub use images::{PrewarmRequest, Prewarmed, ResolveRequest, prewarm, resolve};
+pub use interrupt::Interrupt;
+
+/// What every command needs of its surroundings.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// How hosts are reached.
+    pub ssh: ssh::Options,
+    /// Registries.
+    pub registry: registry::Client,
+    /// Where blobs are kept.
+    pub store: PathBuf,
+    /// Which hosts clusters were made on.
+    pub records: Records,
+    /// Where progress goes.
+    pub events: Events,
+    /// Ctrl-C.
+    pub interrupt: Interrupt,
+}
+
+/// Why a command did not reach its end.
+#[derive(Debug)]
+pub enum Stop {
+    /// Preflight found what must be mended first; nothing was changed.
+    Findings(Vec<Finding>),
+    /// Something failed.
+    Failures(Vec<Failure>),
+    /// The user interrupted it; what it had made is taken back, except for what is listed.
+    Interrupted(Vec<Failure>),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failures(vec![failure])
+    }
+}
+
+/// Hosts that answered, and what became of the others.
+#[derive(Debug, Default)]
+struct Probed {
+    fleet: Fleet,
+    facts: BTreeMap<HostName, Facts>,
+    failures: Vec<Failure>,
+}
+
+/// Connects to all hosts at once.
+async fn connect(hosts: &[Host], environment: &Environment) -> Probed {
+    let one = async |host: &Host| {
+        environment.events.on(&host.name, Progress::Started { what: "connecting".into() });
+        let result = probe(host, &environment.ssh).await;
+        if let Err(failure) = &result {
+            environment.events.on(&host.name, Progress::Failed { why: failure.message.clone() });
+        }
+        (host.name.clone(), result)
+    };
+    let mut probed = Probed::default();
+    for (name, result) in join_all(hosts.iter().map(one)).await {
+        match result {
+            Ok((connection, facts)) => {
+                probed.fleet.insert(name.clone(), connection);
+                probed.facts.insert(name, facts);
+            }
+            Err(failure) => probed.failures.push(failure),
+        }
+    }
+    probed
+}
+
+/// Ends every session properly, so that no forward is left on a host.
+async fn disconnect(fleet: Fleet) {
+    join_all(fleet.into_values().map(|connection| connection.session.close())).await;
+}
+
+/// Tells warnings and notes; refusals stop the run.
+fn check(findings: Vec<Finding>, events: &Events) -> Result<(), Stop> {
+    let (refused, told): (Vec<Finding>, Vec<Finding>) =
+        findings.into_iter().partition(|finding| finding.severity == Severity::Refuse);
+    for finding in told {
+        events.overall(Progress::Warning { what: finding.to_string() });
+    }
+    if refused.is_empty() { Ok(()) } else { Err(Stop::Findings(refused)) }
+}

@@ -1,0 +1,101 @@
+//! Host → Facts: connects, reads everything that planning may use, changes nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::docker::Engine;
+use crate::host::{EngineSocket, Facts, Host, HostName, MachineFacts, machine_script, parse_machine};
+use crate::oci::Digest;
+use crate::plan::{Failure, ImageOnHost};
+use crate::ssh::{Options, Session};
+
+/// A script of a few file reads; a busy Pi may take seconds for it.
+const SCRIPT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A host that answers: its one session, and its engine behind it.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// The host.
+    pub host: Host,
+    /// The session that everything goes through.
+    pub session: Session,
+    /// The engine, behind a socket that the session forwards.
+    pub engine: Engine,
+}
+
+/// The hosts that answer, by name.
+pub type Fleet = BTreeMap<HostName, Connection>;
+
+/// Connects to a host and reads its facts.
+///
+/// # Errors
+/// A [`Failure`] that names the host, what stands in the way, and what to do about it.
+pub async fn probe(host: &Host, options: &Options) -> Result<(Connection, Facts), Failure> {
+    let session = Session::connect(host, options).await.map_err(|e| Failure::new(&e, e.hint()).on(&host.name))?;
+    let (machine, socket) = machine(host, &session).await?;
+    let engine = engine(host, &session, socket).await?;
+    let facts = facts(host, &session, &engine, machine).await?;
+    Ok((Connection { host: host.clone(), session, engine }, facts))
+}
+
+async fn machine(host: &Host, session: &Session) -> Result<(MachineFacts, EngineSocket), Failure> {
+    let run = session.run(machine_script(), None, SCRIPT_TIMEOUT).await;
+    let output = run.map_err(|e| Failure::new(&e, e.hint()).on(&host.name))?;
+    parse_machine(&output.stdout, now()).map_err(|e| Failure::new(&e, None).on(&host.name))
+}
+
+/// Seconds since 1970, by this machine's clock.
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX))
+}
+
+async fn engine(host: &Host, session: &Session, socket: EngineSocket) -> Result<Engine, Failure> {
+    let failure = |message: String, hint: String| Failure { host: Some(host.name.clone()), message, hint: Some(hint) };
+    let path = match socket {
+        EngineSocket::Ready(path) => path,
+        EngineSocket::Denied { path, user } => {
+            return Err(failure(
+                format!("user {user} may not use Docker: {path} is not writable for it"),
+                format!("on the host: `sudo usermod -aG docker {user}`, then run this again (a new login picks the group up)"),
+            ));
+        }
+        EngineSocket::Missing { path } => {
+            return Err(failure(
+                format!("no Docker engine: there is no socket {path}"),
+                "on the host: `sudo systemctl start docker`, or install it first (`sudo apt install docker.io`)".into(),
+            ));
+        }
+    };
+    let forwarded = session.forward_socket(&path).await.map_err(|e| Failure::new(&e, e.hint()).on(&host.name))?;
+    Engine::connect(&forwarded).await.map_err(|e| Failure::new(&e, e.hint()).on(&host.name))
+}
+
+async fn facts(host: &Host, session: &Session, engine: &Engine, machine: MachineFacts) -> Result<Facts, Failure> {
+    let asked = tokio::try_join!(engine.facts(), engine.nodes(), engine.volumes());
+    let (mut engine, nodes, volumes) = asked.map_err(|e| Failure::new(&e, e.hint()).on(&host.name))?;
+    engine.disk_free = disk_free(session, &engine.root_dir).await;
+    Ok(Facts { machine, engine, nodes, volumes, images: BTreeMap::new() })
+}
+
+/// Bytes free where the engine keeps its data; `None` where that cannot be read.
+async fn disk_free(session: &Session, root: &str) -> Option<u64> {
+    let script = "df -Pk -- \"$(cat)\" | awk 'NR == 2 { print $4 }'";
+    let output = session.run(script, Some(root.as_bytes()), SCRIPT_TIMEOUT).await.ok()?;
+    output.stdout.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// Which of `images` the engine holds completely, by canonical name.
+///
+/// # Errors
+/// The engine did not answer.
+pub async fn images(connection: &Connection, images: &[ImageOnHost]) -> Result<BTreeMap<String, Digest>, Failure> {
+    let mut held = BTreeMap::new();
+    for image in images {
+        let found = connection.engine.holds(&image.expected()).await;
+        if let Some(id) = found.map_err(|e| Failure::new(&e, e.hint()).on(&connection.host.name))? {
+            held.insert(image.reference.to_string(), id);
+        }
+    }
+    Ok(held)
+}

@@ -1,0 +1,230 @@
+//! Cluster × Lock × Facts → Plan. Creating and deleting are both differences between what stands and what is wanted.
+
+mod wanted;
+
+use std::collections::BTreeMap;
+
+use crate::cluster::names::{LABEL_CLUSTER, LABEL_CLUSTER_ID, LABEL_SPEC, container_name};
+use crate::cluster::{Cluster, ClusterName, Identity, Role};
+use crate::host::{Facts, Finding, HostName, NodeFacts, NodeState, Severity};
+use crate::plan::{Action, Plan, RemovedNode, Step};
+
+pub use wanted::{Images, Wanted, WantedNode};
+
+/// How a wanted node stands on its host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing is there.
+    Missing,
+    /// A container that was never started: an earlier run was cut.
+    Incomplete(RemovedNode),
+    /// As wanted, but it does not run.
+    Stopped(String),
+    /// As wanted, and it runs.
+    Running(String),
+}
+
+/// A cluster compared with its hosts.
+#[derive(Debug, Clone)]
+pub struct Comparison {
+    /// Wanted nodes, server first, and how they stand.
+    pub nodes: Vec<(WantedNode, Standing)>,
+}
+
+impl Comparison {
+    /// Looks up every wanted node on its host.
+    ///
+    /// # Errors
+    /// All findings that forbid going on: containers of other settings, volumes without a container.
+    pub fn of(wanted: &Wanted, fleet: &BTreeMap<HostName, Facts>) -> Result<Self, Vec<Finding>> {
+        let mut findings = Vec::new();
+        let mut nodes = Vec::new();
+        for node in &wanted.nodes {
+            let Some(facts) = fleet.get(&node.host) else { continue };
+            match standing(wanted, node, facts) {
+                Ok(standing) => nodes.push((node.clone(), standing)),
+                Err(finding) => findings.push(*finding),
+            }
+        }
+        let server_id = server_id(wanted, &nodes, fleet);
+        findings.extend(strangers(wanted, server_id.as_deref(), fleet));
+        if findings.is_empty() { Ok(Self { nodes }) } else { Err(findings) }
+    }
+
+    /// The server's container, if it has ever been started: it holds the cluster's identity.
+    pub fn started_server(&self) -> Option<(&WantedNode, &str)> {
+        self.nodes.iter().find_map(|(node, standing)| match standing {
+            Standing::Stopped(id) | Standing::Running(id) if node.role == Role::Server => Some((node, id.as_str())),
+            _ => None,
+        })
+    }
+
+    /// Whether any node has to be made, for which the identity is needed.
+    pub fn creates(&self) -> bool {
+        self.nodes.iter().any(|(_, standing)| matches!(standing, Standing::Missing | Standing::Incomplete(_)))
+    }
+
+    /// The difference, as steps: the server before the agents, because its volume then holds the identity should the
+    /// run be cut.
+    pub fn plan(&self, wanted: &Wanted, identity: &Identity, prewarm: Vec<Step>) -> Plan {
+        let mut plan = Plan::default();
+        plan.push("Prewarm", prewarm);
+        for (title, role) in [("Server", Role::Server), ("Agents", Role::Agent)] {
+            let nodes = self.nodes.iter().filter(|(node, _)| node.role == role);
+            plan.push(title, nodes.flat_map(|(node, standing)| steps(wanted, identity, node, standing)).collect());
+        }
+        plan
+    }
+}
+
+fn steps(wanted: &Wanted, identity: &Identity, node: &WantedNode, standing: &Standing) -> Vec<Step> {
+    let step = |action| Step { host: node.host.clone(), action };
+    let create = || step(Action::CreateNode(Box::new(wanted.planned(node, identity))));
+    match standing {
+        Standing::Missing => vec![create()],
+        Standing::Incomplete(removed) => vec![step(Action::RemoveNode(removed.clone())), create()],
+        Standing::Stopped(id) => {
+            vec![step(Action::StartNode { container: id.clone(), node: node.name.clone() })]
+        }
+        Standing::Running(_) => Vec::new(),
+    }
+}
+
+fn standing(wanted: &Wanted, node: &WantedNode, facts: &Facts) -> Result<Standing, Box<Finding>> {
+    let name = container_name(&wanted.cluster, &node.name);
+    let Some(found) = facts.nodes.iter().find(|found| found.name == name) else {
+        let left: Vec<&str> =
+            facts.volumes.keys().map(String::as_str).filter(|v| v.starts_with(&format!("{name}-"))).collect();
+        return if left.is_empty() { Ok(Standing::Missing) } else { Err(left_volumes(wanted, node, &left)) };
+    };
+    if found.state == NodeState::Created {
+        return Ok(Standing::Incomplete(removed(found)));
+    }
+    if found.labels.get(LABEL_SPEC) != Some(&wanted.spec(node)) {
+        return Err(differs(wanted, node));
+    }
+    match found.state {
+        NodeState::Running => Ok(Standing::Running(found.id.clone())),
+        _ => Ok(Standing::Stopped(found.id.clone())),
+    }
+}
+
+fn left_volumes(wanted: &Wanted, node: &WantedNode, left: &[&str]) -> Box<Finding> {
+    Box::new(Finding {
+        severity: Severity::Refuse,
+        code: "volumes-left",
+        host: Some(node.host.clone()),
+        message: format!(
+            "volumes of an earlier node {} are there, but not its container: {}",
+            node.name,
+            left.join(", ")
+        ),
+        hint: format!("`k3arm cluster delete {}` removes them with all data in them", wanted.cluster),
+    })
+}
+
+fn differs(wanted: &Wanted, node: &WantedNode) -> Box<Finding> {
+    Box::new(Finding {
+        severity: Severity::Refuse,
+        code: "node-differs",
+        host: Some(node.host.clone()),
+        message: format!(
+            "node {} of cluster {} runs with other settings than asked for now",
+            node.name, wanted.cluster
+        ),
+        hint: format!(
+            "run the command with the settings it was made with, or `k3arm cluster delete {}` and create it anew",
+            wanted.cluster
+        ),
+    })
+}
+
+/// The ID in the label of the server that was started once.
+fn server_id(wanted: &Wanted, nodes: &[(WantedNode, Standing)], fleet: &BTreeMap<HostName, Facts>) -> Option<String> {
+    let (server, standing) = nodes.iter().find(|(node, _)| node.role == Role::Server)?;
+    if !matches!(standing, Standing::Stopped(_) | Standing::Running(_)) {
+        return None;
+    }
+    let name = container_name(&wanted.cluster, &server.name);
+    let found = fleet.get(&server.host)?.nodes.iter().find(|found| found.name == name)?;
+    found.labels.get(LABEL_CLUSTER_ID).cloned()
+}
+
+/// Containers of a cluster of this name that belong to another one: other ID, or a node that is not wanted.
+fn strangers(wanted: &Wanted, id: Option<&str>, fleet: &BTreeMap<HostName, Facts>) -> Vec<Finding> {
+    let is_ours = |found: &NodeFacts| {
+        let wanted_name = wanted.nodes.iter().any(|node| container_name(&wanted.cluster, &node.name) == found.name);
+        let same_id = found.labels.get(LABEL_CLUSTER_ID).map(String::as_str) == id;
+        wanted_name && (same_id || found.state == NodeState::Created)
+    };
+    let of_cluster =
+        |found: &&NodeFacts| found.labels.get(LABEL_CLUSTER).is_some_and(|name| name == wanted.cluster.as_str());
+    let finding = |host: &HostName, found: &NodeFacts| Finding {
+        severity: Severity::Refuse,
+        code: "node-of-another",
+        host: Some(host.clone()),
+        message: format!("container {} belongs to an earlier cluster {}", found.name, wanted.cluster),
+        hint: format!("`k3arm cluster delete {}` removes what is left of it", wanted.cluster),
+    };
+    let on_host = |(host, facts): (&HostName, &Facts)| {
+        let found = facts.nodes.iter().filter(of_cluster).filter(|found| !is_ours(found));
+        found.map(|found| finding(host, found)).collect::<Vec<_>>()
+    };
+    fleet.iter().flat_map(on_host).collect()
+}
+
+fn removed(found: &NodeFacts) -> RemovedNode {
+    RemovedNode { name: found.name.clone(), container: Some(found.id.clone()), volumes: found.volumes.clone() }
+}
+
+/// Everything of a cluster on these hosts goes: containers, what k3s left in the network, volumes.
+pub fn delete(cluster: &ClusterName, fleet: &BTreeMap<HostName, Facts>) -> Plan {
+    let mut plan = Plan::default();
+    plan.push("Remove", removals(cluster, fleet));
+    plan.push("Left volumes", left(cluster, fleet));
+    plan
+}
+
+fn of_cluster<'a>(cluster: &'a ClusterName, facts: &'a Facts) -> impl Iterator<Item = &'a NodeFacts> {
+    facts.nodes.iter().filter(move |found| found.labels.get(LABEL_CLUSTER).is_some_and(|name| name == cluster.as_str()))
+}
+
+fn removals(cluster: &ClusterName, fleet: &BTreeMap<HostName, Facts>) -> Vec<Step> {
+    let on_host = |(host, facts): (&HostName, &Facts)| {
+        let steps = of_cluster(cluster, facts).flat_map(|found| {
+            let stop = Action::StopNode { container: found.id.clone(), name: found.name.clone() };
+            let clear = Action::ClearNetwork { image: found.image.clone() };
+            let remove = Action::RemoveNode(removed(found));
+            let actions = if found.state == NodeState::Created { vec![remove] } else { vec![stop, clear, remove] };
+            actions.into_iter().map(|action| Step { host: host.clone(), action }).collect::<Vec<_>>()
+        });
+        steps.collect::<Vec<_>>()
+    };
+    fleet.iter().flat_map(on_host).collect()
+}
+
+/// Volumes that carry the cluster's label, but belong to no container.
+fn left(cluster: &ClusterName, fleet: &BTreeMap<HostName, Facts>) -> Vec<Step> {
+    let on_host = |(host, facts): (&HostName, &Facts)| {
+        let owned: Vec<&String> = facts.nodes.iter().flat_map(|found| &found.volumes).collect();
+        let of_cluster =
+            |labels: &BTreeMap<String, String>| labels.get(LABEL_CLUSTER).is_some_and(|n| n == cluster.as_str());
+        let left: Vec<String> = facts
+            .volumes
+            .iter()
+            .filter(|(name, labels)| of_cluster(labels) && !owned.contains(name))
+            .map(|(name, _)| name.clone())
+            .collect();
+        let node = RemovedNode { name: format!("k3arm-{cluster}"), container: None, volumes: left };
+        (!node.volumes.is_empty()).then(|| Step { host: host.clone(), action: Action::RemoveNode(node) })
+    };
+    fleet.iter().filter_map(on_host).collect()
+}
+
+/// What `cluster` needs of its hosts; see [`Wanted`].
+///
+/// # Errors
+/// All findings that make it impossible: no address, equal names.
+pub fn want(cluster: &Cluster, images: &Images, fleet: &BTreeMap<HostName, Facts>) -> Result<Wanted, Vec<Finding>> {
+    Wanted::new(cluster, images, fleet)
+}

@@ -1,0 +1,132 @@
+//! Which hosts a cluster was made on, remembered on this machine so that `delete NAME` need not be told them.
+//!
+//! A cache: what stands on the hosts is the truth, and a lost record loses nothing (`--host` names them again).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::ClusterName;
+use crate::host::{Destination, Host, HostName};
+
+/// A folder with one small file a cluster.
+#[derive(Debug, Clone)]
+pub struct Records {
+    folder: PathBuf,
+}
+
+/// A record could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("the record {path} of a cluster's hosts could not be {action}")]
+pub struct Error {
+    action: &'static str,
+    path: PathBuf,
+    #[source]
+    source: std::io::Error,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Record {
+    hosts: BTreeMap<HostName, Destination>,
+}
+
+impl Records {
+    /// Records in `folder`, which is made when something is written.
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// The hosts of a cluster; none where nothing is known.
+    ///
+    /// # Errors
+    /// The file is there, but cannot be read.
+    pub fn hosts(&self, cluster: &ClusterName) -> Result<Vec<Host>, Error> {
+        let path = self.path(cluster);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(Error { action: "read", path, source }),
+        };
+        let record: Record =
+            serde_json::from_str(&text).map_err(|source| Error { action: "read", path, source: source.into() })?;
+        Ok(record.hosts.into_iter().map(|(name, destination)| Host { name, destination }).collect())
+    }
+
+    /// All clusters with a record.
+    pub fn clusters(&self) -> Vec<ClusterName> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let mut names: Vec<ClusterName> =
+            entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".json")?.parse().ok()).collect();
+        names.sort();
+        names
+    }
+
+    /// Remembers a cluster's hosts.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn write<'a>(&self, cluster: &ClusterName, hosts: impl Iterator<Item = &'a Host>) -> Result<(), Error> {
+        let path = self.path(cluster);
+        let hosts = hosts.map(|host| (host.name.clone(), host.destination.clone())).collect();
+        let write = || -> Result<(), std::io::Error> {
+            fs::create_dir_all(&self.folder)?;
+            let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
+            file.write_all(&serde_json::to_vec(&Record { hosts })?)?;
+            file.persist(&path)?;
+            Ok(())
+        };
+        write().map_err(|source| Error { action: "written", path: path.clone(), source })
+    }
+
+    /// Forgets a cluster.
+    ///
+    /// # Errors
+    /// The file is there, but cannot be removed.
+    pub fn forget(&self, cluster: &ClusterName) -> Result<(), Error> {
+        let path = self.path(cluster);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() != ErrorKind::NotFound => Err(Error { action: "removed", path, source }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The folder of all records.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn path(&self, cluster: &ClusterName) -> PathBuf {
+        self.folder.join(format!("{cluster}.json"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back_and_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = Records::new(folder.path().join("clusters"));
+        let name: ClusterName = "home".parse().unwrap();
+        assert!(records.hosts(&name).unwrap().is_empty());
+        let host: Host = "pi@pi1".parse().unwrap();
+        records.write(&name, std::iter::once(&host)).unwrap();
+        assert_eq!((records.hosts(&name).unwrap(), records.clusters()), (vec![host], vec![name.clone()]));
+        records.forget(&name).unwrap();
+        records.forget(&name).unwrap();
+        assert!(records.clusters().is_empty());
+    }
+
+    #[test]
+    fn a_broken_record_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("home.json"), "{").unwrap();
+        let records = Records::new(folder.path().into());
+        assert!(records.hosts(&"home".parse().unwrap()).unwrap_err().to_string().contains("home.json"));
+    }
+}
