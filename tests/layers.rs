@@ -11,6 +11,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("oci", &[]),
     ("host", &["oci"]),
     ("cluster", &["host", "oci"]),
+    // Effects.
+    ("docker", &["cluster", "host", "oci"]),
 ];
 
 #[test]
