@@ -16,3 +16,4 @@ pub mod oci;
 
 // Effects: each the only door to its protocol.
 pub mod docker;
+pub mod kube;

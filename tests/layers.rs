@@ -13,6 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cluster", &["host", "oci"]),
     // Effects.
     ("docker", &["cluster", "host", "oci"]),
+    ("kube", &["cluster"]),
 ];
 
 #[test]
