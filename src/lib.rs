@@ -20,3 +20,18 @@ pub mod preflight;
 pub mod prewarm;
 pub mod provision;
 pub mod resolve;
+
+// Effects: each the only door to its protocol.
+pub mod apply;
+pub mod docker;
+pub mod kube;
+pub mod mirror;
+pub mod probe;
+pub mod records;
+pub mod registry;
+pub mod ssh;
+pub mod store;
+
+// The edge.
+pub mod cli;
+pub mod pipeline;

@@ -11,6 +11,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("oci", &[]),
     ("host", &["oci"]),
     ("cluster", &["host", "oci"]),
+    // Effects.
+    ("docker", &["cluster", "host", "oci"]),
+    ("kube", &["cluster"]),
 ];
 
 #[test]

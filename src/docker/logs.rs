@@ -1,0 +1,322 @@
+//! A container's log as lines: the two streams taken apart, partial lines joined, long ones cut.
+//!
+//! The engine frames what the container wrote: a byte for the stream, three zeros, the length (big endian), then that
+//! many bytes, which may be several lines or a part of one. (bollard's own reader collects a whole frame first, however
+//! long it claims to be.)
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::{Buf, Bytes};
+use futures_util::Stream;
+use hyper::Method;
+use hyper::body::{Body, Incoming};
+
+use super::error::Failure;
+use super::{Engine, Error, segment};
+
+/// The longest line that is passed on, in bytes; the rest of a longer one is left out.
+pub const LINE_LIMIT: usize = 8 << 10;
+
+/// From where on a log is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// All that the engine has kept.
+    Start,
+    /// The container's present or, if it has ended, last run.
+    LastStart,
+    /// This time, by the host's clock.
+    Timestamp(SystemTime),
+}
+
+/// Whether to go on reading while the container runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follow {
+    /// Until the container is removed or, where it is not restarted, ends.
+    Yes,
+    /// What there is now.
+    No,
+}
+
+/// Lines of a log, without their ends, control characters included; what is not UTF-8 is replaced.
+pub struct Logs {
+    body: Incoming,
+    frames: Frames,
+    container: String,
+    ended: bool,
+}
+
+impl Engine {
+    /// The log of the container `id` (or its name). The stream has no deadline of its own.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is none. The stream's items are errors when the connection ends or the framing is
+    /// not what the API promises; nothing comes after an error.
+    pub async fn logs(&self, id: &str, since: Since, follow: Follow) -> Result<Logs, Error> {
+        let since = match since {
+            Since::Start => Duration::ZERO,
+            Since::LastStart => self.last_start(id).await?,
+            Since::Timestamp(time) => time.duration_since(UNIX_EPOCH).unwrap_or_default(),
+        };
+        let path = format!(
+            "/containers/{}/logs?stdout=1&stderr=1&follow={}&since={}.{:09}",
+            segment(id),
+            u8::from(follow == Follow::Yes),
+            since.as_secs(),
+            since.subsec_nanos()
+        );
+        let request = tokio::time::timeout(Self::ANSWER, self.transport.open(Method::GET, &path)).await;
+        let answer = request.unwrap_or(Err(Failure::Timeout(Self::ANSWER)));
+        let response = answer.map_err(|failure| failure.during(format!("read the log of container {id}")))?;
+        Ok(Logs::new(response.into_body(), id))
+    }
+
+    /// The engine notes the start a moment after it: half a second earlier, but not in the run before.
+    async fn last_start(&self, id: &str) -> Result<Duration, Error> {
+        let status = self.status(id).await?;
+        let started = since_epoch(&status.started_at).unwrap_or_default();
+        let finished = since_epoch(&status.finished_at).unwrap_or_default();
+        let early = started.saturating_sub(Duration::from_millis(500));
+        Ok(if finished < started { early.max(finished) } else { early })
+    }
+}
+
+impl Logs {
+    pub(super) fn new(body: Incoming, container: &str) -> Self {
+        Self { body, frames: Frames::default(), container: container.into(), ended: false }
+    }
+}
+
+impl Stream for Logs {
+    type Item = Result<String, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(line) = self.frames.lines.pop_front() {
+                return Poll::Ready(Some(Ok(line)));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            let failure = match std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => match frame.into_data().map(|data| self.frames.add(data)) {
+                    Ok(Err(malformed)) => Failure::Malformed(malformed.into()),
+                    Ok(Ok(())) | Err(_) => continue,
+                },
+                Some(Err(error)) => Failure::Http(error),
+                None => {
+                    self.ended = true;
+                    self.frames.finish();
+                    continue;
+                }
+            };
+            self.ended = true;
+            return Poll::Ready(Some(Err(failure.during(format!("read the log of container {}", self.container)))));
+        }
+    }
+}
+
+impl std::fmt::Debug for Logs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Logs").field("container", &self.container).finish_non_exhaustive()
+    }
+}
+
+/// Takes the engine's framing apart, piece by piece as it arrives.
+#[derive(Debug, Default)]
+struct Frames {
+    header: Vec<u8>,
+    stream: usize,
+    left: usize,
+    partial: [Partial; STREAMS],
+    lines: VecDeque<String>,
+}
+
+/// stdin (which is never sent), stdout, stderr, the engine's own errors.
+const STREAMS: usize = 4;
+const HEADER: usize = 8;
+
+/// The beginning of a line that has no end yet.
+#[derive(Debug, Default)]
+struct Partial {
+    bytes: Vec<u8>,
+    begun: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a frame of an unknown stream ({0})")]
+struct UnknownStream(u8);
+
+impl Frames {
+    fn add(&mut self, mut data: Bytes) -> Result<(), UnknownStream> {
+        while !data.is_empty() {
+            if self.left == 0 {
+                let missing = (HEADER - self.header.len()).min(data.len());
+                self.header.extend_from_slice(&data[..missing]);
+                data.advance(missing);
+                self.begin_frame()?;
+            } else {
+                let here = self.left.min(data.len());
+                self.left -= here;
+                let payload = data.split_to(here);
+                self.write(&payload);
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_frame(&mut self) -> Result<(), UnknownStream> {
+        let &[stream, _, _, _, a, b, c, d] = self.header.as_slice() else { return Ok(()) };
+        self.header.clear();
+        self.stream = usize::from(stream);
+        self.left = u32::from_be_bytes([a, b, c, d]) as usize;
+        if self.stream < STREAMS { Ok(()) } else { Err(UnknownStream(stream)) }
+    }
+
+    fn write(&mut self, payload: &[u8]) {
+        let Some(partial) = self.partial.get_mut(self.stream) else { return };
+        for piece in payload.split_inclusive(|byte| *byte == b'\n') {
+            partial.begun = true;
+            let text = piece.strip_suffix(b"\n");
+            let room = LINE_LIMIT - partial.bytes.len();
+            let text_bytes = text.unwrap_or(piece);
+            partial.bytes.extend_from_slice(&text_bytes[..room.min(text_bytes.len())]);
+            if text.is_some() {
+                self.lines.push_back(partial.take());
+            }
+        }
+    }
+
+    /// A last line without an end is a line.
+    fn finish(&mut self) {
+        for partial in self.partial.iter_mut().filter(|partial| partial.begun) {
+            self.lines.push_back(partial.take());
+        }
+    }
+}
+
+impl Partial {
+    fn take(&mut self) -> String {
+        self.begun = false;
+        let bytes = std::mem::take(&mut self.bytes);
+        let text = bytes.strip_suffix(b"\r").unwrap_or(&bytes);
+        String::from_utf8_lossy(text).into_owned()
+    }
+}
+
+/// Reads the engine's times, RFC 3339: `2026-11-23T22:10:36.123456789Z`, `2026-11-23T23:10:36+01:00`.
+pub(super) fn since_epoch(text: &str) -> Option<Duration> {
+    let (date, time) = text.split_once('T')?;
+    let (time, east) = split_zone(time)?;
+    let [year, month, day] = numbers(date, '-')?;
+    let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let [hour, minute, second] = numbers(time, ':')?;
+    let is_possible = (1970..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
+    if !is_possible || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    // Days since 1970-01-01 in the proleptic Gregorian calendar, counted from March so that leap days come last.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
+    let nanos = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
+    let local = days * 86_400 + hour * 3_600 + minute * 60 + second;
+    Some(Duration::new(local.checked_add_signed(-east)?, nanos))
+}
+
+/// The time of day and its zone's seconds east of UTC.
+fn split_zone(time: &str) -> Option<(&str, i64)> {
+    if let Some(time) = time.strip_suffix('Z') {
+        return Some((time, 0));
+    }
+    let at = time.rfind(['+', '-'])?;
+    let (time, zone) = time.split_at_checked(at)?;
+    let (hours, minutes) = zone.get(1..)?.split_once(':')?;
+    let seconds = hours.parse::<u8>().ok().map(i64::from)? * 3_600 + minutes.parse::<u8>().ok().map(i64::from)? * 60;
+    Some((time, if zone.starts_with('-') { -seconds } else { seconds }))
+}
+
+fn numbers(text: &str, separator: char) -> Option<[u64; 3]> {
+    let numbers: Option<Vec<u64>> = text.split(separator).map(|number| number.parse().ok()).collect();
+    numbers?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(stream: u8, text: &[u8]) -> Vec<u8> {
+        let mut frame = vec![stream, 0, 0, 0];
+        frame.extend_from_slice(&u32::try_from(text.len()).unwrap().to_be_bytes());
+        frame.extend_from_slice(text);
+        frame
+    }
+
+    fn lines(bytes: &[u8], step: usize) -> Vec<String> {
+        let mut frames = Frames::default();
+        for piece in bytes.chunks(step) {
+            frames.add(Bytes::copy_from_slice(piece)).unwrap();
+        }
+        frames.finish();
+        frames.lines.into()
+    }
+
+    #[test]
+    fn streams_are_taken_apart_and_partial_lines_joined() {
+        let bytes = [frame(1, b"one\ntw"), frame(2, b"err\r\n"), frame(1, b"o\n\n"), frame(1, b"\xff end")].concat();
+        for step in [1, 3, 7, 8, 9, bytes.len()] {
+            assert_eq!(lines(&bytes, step), ["one", "err", "two", "", "\u{fffd} end"], "in steps of {step}");
+        }
+    }
+
+    #[test]
+    fn long_lines_are_cut_and_the_next_one_is_whole() {
+        let bytes = [frame(1, &[b'x'; 20_000]), frame(1, &[b'y'; 20_000]), frame(1, b"\nnext\n")].concat();
+        let lines = lines(&bytes, 1000);
+        assert_eq!((lines[0].len(), lines[1].as_str(), lines.len()), (LINE_LIMIT, "next", 2));
+        assert!(lines[0].bytes().all(|b| b == b'x'));
+    }
+
+    #[test]
+    fn a_frame_that_claims_gigabytes_holds_no_memory() {
+        let mut frames = Frames::default();
+        frames.add(Bytes::from_static(&[1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff])).unwrap();
+        for _ in 0..100 {
+            frames.add(Bytes::from(vec![b'x'; 100_000])).unwrap();
+        }
+        assert_eq!(frames.partial[1].bytes.len(), LINE_LIMIT);
+        assert!(Frames::default().add(Bytes::from_static(&[9, 0, 0, 0, 0, 0, 0, 1])).is_err());
+    }
+
+    #[test]
+    fn the_engines_times_are_read() {
+        let seconds = |text| since_epoch(text).map(|time| time.as_secs());
+        assert_eq!(seconds("1970-01-01T00:00:00Z"), Some(0));
+        assert_eq!(seconds("2000-02-29T12:00:00Z"), Some(951_825_600));
+        assert_eq!(since_epoch("2026-11-23T22:10:36.5Z"), Some(Duration::new(1_795_471_836, 500_000_000)));
+        assert_eq!(seconds("2026-11-23T23:10:36+01:00"), seconds("2026-11-23T22:10:36Z"));
+        assert_eq!(seconds("2026-11-23T20:40:36.5-01:30"), seconds("2026-11-23T22:10:36Z"));
+        for text in ["", "0001-01-01T00:00:00Z", "2026-11-23T22:10:36", "2026-13-01T00:00:00Z", "x-y-zTa:b:cZ"] {
+            assert_eq!(since_epoch(text), None, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn hostile_frames_never_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300), step in 1usize..9) {
+            let mut frames = Frames::default();
+            for piece in bytes.chunks(step) {
+                if frames.add(Bytes::copy_from_slice(piece)).is_err() {
+                    break;
+                }
+            }
+            frames.finish();
+        }
+
+        #[test]
+        fn hostile_times_never_panic(text in "\\PC{0,40}") {
+            let _ = since_epoch(&text);
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Pulling an image by digest, with the engine's own words on how it goes.
+
+use std::time::Duration;
+
+use bollard::models::CreateImageInfo;
+use bollard::query_parameters::CreateImageOptionsBuilder;
+use futures_util::StreamExt;
+
+use super::error::{Failure, is_no_space, one_line};
+use super::{Engine, Error};
+use crate::oci::{Digest, Platform};
+
+/// One line of a pull.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullProgress {
+    /// What it concerns: the first 12 digits of a layer, or empty.
+    pub layer: String,
+    /// The engine's word: `Downloading`, `Extracting`, `Pull complete`, `Already exists`.
+    pub status: String,
+    /// Bytes done, where they are counted.
+    pub current: Option<u64>,
+    /// Bytes in all, where they are known.
+    pub total: Option<u64>,
+}
+
+impl Engine {
+    /// How long an engine may say nothing during a pull: an SD card that syncs a large layer takes a minute or two.
+    const SILENCE: Duration = Duration::from_secs(180);
+
+    /// Has the engine pull `name@digest`, where `name` is `127.0.0.1:PORT/path`. Afterwards the image has that name by
+    /// digest and no tag. There is no limit on the whole, but one on silence (3 minutes). Dropping the future ends the
+    /// pull. Where the digest is an index, `platform` says which of its images is wanted.
+    ///
+    /// # Errors
+    /// [`Error::Pull`] with the engine's reason, [`Error::NoSpace`], [`Error::NotFound`], [`Error::Timeout`],
+    /// [`Error::Disconnected`]; none, if the engine holds the image nevertheless.
+    pub async fn pull(
+        &self,
+        name: &str,
+        digest: &Digest,
+        platform: &Platform,
+        progress: &(dyn Fn(PullProgress) + Send + Sync),
+    ) -> Result<(), Error> {
+        let Err(error) = self.pull_once(name, digest, platform, progress).await else { return Ok(()) };
+        // Some engines end a good pull with an error (bollard#560): what they hold counts.
+        match self.image_named(&format!("{name}@{digest}")).await {
+            Ok(Some(facts)) if facts.usable_manifests.as_ref().is_none_or(|usable| !usable.is_empty()) => {
+                tracing::debug!(%error, name, "the pull ended with an error, but the image is there");
+                Ok(())
+            }
+            _ => Err(error),
+        }
+    }
+
+    async fn pull_once(
+        &self,
+        name: &str,
+        digest: &Digest,
+        platform: &Platform,
+        progress: &(dyn Fn(PullProgress) + Send + Sync),
+    ) -> Result<(), Error> {
+        let image = format!("{name}@{digest}");
+        let options = CreateImageOptionsBuilder::default()
+            .from_image(name)
+            .tag(&digest.to_string())
+            .platform(&platform.to_string())
+            .build();
+        let mut lines = self.docker.create_image(Some(options), None, None);
+        loop {
+            match tokio::time::timeout(Self::SILENCE, lines.next()).await {
+                Ok(Some(Ok(line))) => progress(line.into()),
+                Ok(Some(Err(error))) => return Err(refused(image, error)),
+                Ok(None) => return Ok(()),
+                Err(_) => return Err(Failure::Timeout(Self::SILENCE).during(format!("hear from the pull of {image}"))),
+            }
+        }
+    }
+}
+
+/// An error inside the stream is the engine's reason; one of the stream is ours.
+fn refused(name: String, error: bollard::errors::Error) -> Error {
+    match Failure::from_bollard(error, Engine::SILENCE) {
+        Failure::Stream(message) if !is_no_space(&message) => Error::Pull { name, message: one_line(&message) },
+        failure => match failure.during(format!("pull {name}")) {
+            Error::Api { message, .. } => Error::Pull { name, message },
+            other => other,
+        },
+    }
+}
+
+impl From<CreateImageInfo> for PullProgress {
+    fn from(line: CreateImageInfo) -> Self {
+        let detail = line.progress_detail.unwrap_or_default();
+        let bytes = |count: Option<i64>| count.and_then(|count| u64::try_from(count).ok());
+        Self {
+            layer: one_line(&line.id.unwrap_or_default()),
+            status: one_line(&line.status.unwrap_or_default()),
+            current: bytes(detail.current),
+            total: bytes(detail.total),
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! HTTP over the engine's socket: one connection a request, bounded in bytes and in time.
+//!
+//! bollard's own unix client reads answers of any length; behind the forward stands a machine that may be broken or
+//! hostile, so every connection here ends with an error after [`Transport::LIMIT`] bytes, whoever reads from it.
+
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bollard::BollardRequest;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::UnixStream;
+
+use super::error::Failure;
+
+/// The door to one engine's socket.
+#[derive(Debug, Clone)]
+pub(super) struct Transport {
+    socket: Arc<Path>,
+}
+
+impl Transport {
+    /// The most that one answer may be, in bytes, as long as it is not a log: the progress of a pull is by far the
+    /// longest, 10 lines of 250 bytes a second and layer, 24 hours of which with three layers are less.
+    const LIMIT: u64 = 1 << 30;
+    /// The most that an answer read as a whole may be, in bytes.
+    const LIMIT_WHOLE: usize = 16 << 20;
+    /// Connecting to a local socket is immediate unless the other side's queue is full.
+    const CONNECT: Duration = Duration::from_secs(10);
+
+    pub(super) fn new(socket: &Path) -> Self {
+        Self { socket: socket.into() }
+    }
+
+    /// GET, and the answer as JSON. Fields that are not in `T` are ignored.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str, within: Duration) -> Result<T, Failure> {
+        self.ask(Method::GET, path, within).await
+    }
+
+    /// A request without a body, and its answer as JSON.
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        within: Duration,
+    ) -> Result<T, Failure> {
+        let whole = async {
+            let response = self.open(method, path).await?;
+            read_json(response).await
+        };
+        tokio::time::timeout(within, whole).await.unwrap_or(Err(Failure::Timeout(within)))
+    }
+
+    /// A request without a body; the answer's body is the caller's to read. Bounded in bytes only by the reader.
+    pub(super) async fn open(&self, method: Method, path: &str) -> Result<Response<Incoming>, Failure> {
+        tracing::trace!(%method, path, "engine");
+        let request =
+            Request::builder().method(method).uri(path).header("host", "docker").body(Full::new(Bytes::new()));
+        let request = request.map_err(|source| Failure::Malformed(source.into()))?;
+        let response = self.send(request, u64::MAX).await?;
+        if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
+    }
+
+    async fn send<B>(&self, request: Request<B>, limit: u64) -> Result<Response<Incoming>, Failure>
+    where
+        B: Body + Send + 'static,
+        B::Data: Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let connect = tokio::time::timeout(Self::CONNECT, UnixStream::connect(&self.socket)).await;
+        let stream = connect.map_err(|_| Failure::Timeout(Self::CONNECT))?.map_err(Failure::Connect)?;
+        let io = TokioIo::new(Bounded { stream, left: limit });
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.map_err(Failure::Http)?;
+        // Ends by itself when the answer was read or dropped.
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::trace!(%error, "the connection to the engine ended");
+            }
+        });
+        sender.send_request(request).await.map_err(Failure::Http)
+    }
+}
+
+impl Transport {
+    /// One of bollard's requests. (The trait that it wants is private; a closure over this will do.)
+    pub(super) async fn carry(self, request: BollardRequest) -> Result<Response<Incoming>, bollard::errors::Error> {
+        let (mut parts, body) = request.into_parts();
+        tracing::trace!(method = %parts.method, path = %parts.uri.path(), "engine");
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        parts.uri = path.parse::<Uri>()?;
+        parts.headers.insert("host", hyper::header::HeaderValue::from_static("docker"));
+        self.send(Request::from_parts(parts, body), Self::LIMIT).await.map_err(Failure::into_bollard)
+    }
+}
+
+/// What an error answer says; its body is `{"message": …}` or plain text.
+async fn refusal(response: Response<Incoming>) -> Failure {
+    #[derive(serde::Deserialize)]
+    struct Wire {
+        message: String,
+    }
+    let status = response.status();
+    let body = tokio::time::timeout(Transport::CONNECT, Limited::new(response.into_body(), 64 << 10).collect()).await;
+    let body = body.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
+    let message = serde_json::from_slice::<Wire>(&body)
+        .map_or_else(|_| String::from_utf8_lossy(&body).into_owned(), |wire| wire.message);
+    Failure::Status(status, message)
+}
+
+/// The whole answer as JSON.
+pub(super) async fn read_json<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T, Failure> {
+    let body = read_whole(response.into_body()).await?;
+    serde_json::from_slice(&body).map_err(|source| Failure::Malformed(source.into()))
+}
+
+async fn read_whole(body: Incoming) -> Result<Bytes, Failure> {
+    match Limited::new(body, Transport::LIMIT_WHOLE).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(source) => Err(match source.downcast::<hyper::Error>() {
+            Ok(error) => Failure::Http(*error),
+            Err(other) => Failure::Malformed(other),
+        }),
+    }
+}
+
+/// A stream that fails once `left` bytes were read from it.
+struct Bounded {
+    stream: UnixStream,
+    left: u64,
+}
+
+impl AsyncRead for Bounded {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let poll = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let read = (buffer.filled().len() - before) as u64;
+        match self.left.checked_sub(read) {
+            Some(left) => {
+                self.left = left;
+                poll
+            }
+            None => Poll::Ready(Err(io::Error::new(io::ErrorKind::FileTooLarge, "the engine's answer has no end"))),
+        }
+    }
+}
+
+impl AsyncWrite for Bounded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Failure {
+    fn into_bollard(self) -> bollard::errors::Error {
+        match self {
+            Self::Http(err) => bollard::errors::Error::HyperResponseError { err },
+            Self::Connect(err) => bollard::errors::Error::IOError { err },
+            Self::Status(status, message) => {
+                bollard::errors::Error::DockerResponseServerError { status_code: status.as_u16(), message }
+            }
+            Self::Timeout(_) => bollard::errors::Error::RequestTimeoutError,
+            other => bollard::errors::Error::IOError { err: io::Error::other(other) },
+        }
+    }
+
+    /// The same failure, seen through bollard.
+    pub(super) fn from_bollard(error: bollard::errors::Error, within: Duration) -> Self {
+        use bollard::errors::Error;
+        match error {
+            Error::HyperResponseError { err } => Self::Http(err),
+            Error::IOError { err } => Self::Connect(err),
+            Error::RequestTimeoutError => Self::Timeout(within),
+            Error::DockerResponseServerError { status_code, message } => {
+                Self::Status(StatusCode::from_u16(status_code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), message)
+            }
+            Error::DockerStreamError { error } => Self::Stream(error),
+            other => Self::Malformed(other.into()),
+        }
+    }
+}
