@@ -1,2 +1,8 @@
 //! argv in, exit code out.
-fn main() {}
+
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    k3arm::cli::run(std::env::args_os()).await
+}

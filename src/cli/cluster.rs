@@ -1,0 +1,303 @@
+//! `k3arm cluster …`
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::exit::Exit;
+use super::output;
+use super::settings::Format;
+use crate::cluster::{self, ClusterName, K3s, Member, NodeName, Profile, Role, Source};
+use crate::host::{Destination, Host, HostName, NodeState};
+use crate::kube::{CurrentContext, NodeStatus};
+use crate::pipeline::{self, ClusterStatus, CreateRequest, Created, DeleteRequest, Environment};
+use crate::plan::Failure;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Cluster {
+    /// Make a cluster, or what is missing of it; the same command again changes nothing
+    #[command(after_help = CREATE_EXAMPLES)]
+    Create(Box<Create>),
+    /// List the clusters on the hosts that are known or named
+    List(List),
+    /// Remove a cluster from its hosts: containers, volumes, what k3s left in the network
+    Delete(Delete),
+}
+
+const CREATE_EXAMPLES: &str = "\
+Examples:
+  k3arm cluster create                                 one node on this machine's own Docker
+  k3arm cluster create home --server pi@pi1 --agent pi@pi2 --agent pi@pi3
+  k3arm cluster create home --server one=pi@10.0.0.11 --agent two=pi@10.0.0.12 --k3s v1.36.2+k3s1
+  k3arm cluster create -f k3arm.yaml --dry-run";
+
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    /// What it is called
+    #[arg(default_value = "k3arm", conflicts_with = "file")]
+    name: ClusterName,
+    /// The server's host: [NODE=]user@host, ssh://user@host:port, an alias, or local (the default)
+    #[arg(long, value_name = "HOST", conflicts_with = "file")]
+    server: Option<Named>,
+    /// An agent's host; repeat it for more
+    #[arg(long, value_name = "HOST", conflicts_with = "file")]
+    agent: Vec<Named>,
+    /// A cluster file instead of arguments
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Release (v1.36.2+k3s1), channel (stable, v1.36) or image
+    #[arg(long, value_name = "REF", conflicts_with = "file", default_value = "stable")]
+    k3s: Source,
+    /// How much of k3s runs: auto (by memory), tiny, small, standard, full
+    #[arg(long, value_name = "PROFILE", conflicts_with = "file", default_value = "auto")]
+    profile: Profile,
+    /// Only print the plan
+    #[arg(long)]
+    dry_run: bool,
+    /// Leave what was made if it fails
+    #[arg(long)]
+    keep: bool,
+    /// How long the nodes may take to be Ready: 90s, 15m
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration)]
+    timeout: Duration,
+    /// Do not touch the kubeconfig file
+    #[arg(long)]
+    no_kubeconfig: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Look on this host too
+    #[arg(long, value_name = "HOST")]
+    host: Vec<Host>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Delete {
+    /// Which cluster
+    name: ClusterName,
+    /// A host of it, where this machine does not know them
+    #[arg(long, value_name = "HOST")]
+    host: Vec<Host>,
+    /// Only print the plan
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// A host, and perhaps the name its node shall have.
+#[derive(Debug, Clone)]
+pub(super) struct Named {
+    node: Option<NodeName>,
+    destination: Destination,
+}
+
+impl FromStr for Named {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (node, destination) = match text.split_once('=') {
+            Some((node, destination)) => (Some(node.parse::<NodeName>().map_err(|e| e.to_string())?), destination),
+            None => (None, text),
+        };
+        Ok(Self { node, destination: destination.parse::<Destination>().map_err(|e| e.to_string())? })
+    }
+}
+
+impl Named {
+    fn member(&self, role: Role) -> Member {
+        let mut host = Host::of(self.destination.clone());
+        if let Some(node) = &self.node {
+            host.name = HostName::new(node.as_str());
+        }
+        let (labels, taints) = Default::default();
+        Member { host, node_name: self.node.clone(), role, address: None, labels, taints }
+    }
+}
+
+/// `90s`, `15m`, `1h`; a bare number is seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a time: 90s, 15m or 1h is expected");
+    let (number, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+        Some(position) => text.split_at(position),
+        None => (text, "s"),
+    };
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        _ => return Err(wrong()),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(wrong)?;
+    if seconds == 0 { Err(wrong()) } else { Ok(Duration::from_secs(seconds)) }
+}
+
+/// Hosts that are named twice count once.
+pub(super) fn each_once(hosts: Vec<Host>) -> Vec<Host> {
+    let mut once: Vec<Host> = Vec::new();
+    for host in hosts {
+        if !once.contains(&host) {
+            once.push(host);
+        }
+    }
+    once
+}
+
+impl Cluster {
+    pub(super) async fn run(self, environment: Environment, format: Format) -> Exit {
+        match self {
+            Self::Create(arguments) => arguments.run(&environment, format).await,
+            Self::List(arguments) => arguments.run(&environment, format).await,
+            Self::Delete(arguments) => arguments.run(&environment, format).await,
+        }
+    }
+}
+
+impl Create {
+    async fn run(self, environment: &Environment, format: Format) -> Exit {
+        let cluster = match self.cluster() {
+            Ok(cluster) => cluster,
+            Err(failure) => return output::failures(&[failure], Exit::Usage),
+        };
+        let request =
+            CreateRequest { cluster, dry_run: self.dry_run, keep: self.keep, timeout: self.timeout };
+        let name = request.cluster.name.clone();
+        match pipeline::create(request, environment).await {
+            Ok(created) => self.created(&name, &created, environment, format).await,
+            Err(stop) => output::stop(stop),
+        }
+    }
+
+    /// The wanted cluster, from the file or from the arguments.
+    fn cluster(&self) -> Result<cluster::Cluster, Failure> {
+        let Some(path) = &self.file else {
+            let server = self.server.clone().unwrap_or(Named { node: None, destination: Destination::Local });
+            let agents = self.agent.iter().map(|agent| agent.member(Role::Agent));
+            let cluster = cluster::Cluster {
+                name: self.name.clone(),
+                k3s: K3s { source: self.k3s.clone(), profile: self.profile, ..K3s::default() },
+                members: std::iter::once(server.member(Role::Server)).chain(agents).collect(),
+            };
+            cluster.check().map_err(|e| Failure::new(&e, None))?;
+            return Ok(cluster);
+        };
+        let failure = |message: String| Failure { host: None, message: format!("{}: {message}", path.display()), hint: None };
+        let text = std::fs::read_to_string(path).map_err(|e| failure(e.to_string()))?;
+        cluster::Cluster::parse(&text).map_err(|e| failure(e.to_string()))
+    }
+
+    async fn created(&self, name: &ClusterName, created: &Created, environment: &Environment, format: Format) -> Exit {
+        let Some((kubeconfig, nodes)) = &created.cluster else {
+            output::data(format, &created.plan, || planned(created));
+            return Exit::Done;
+        };
+        if !self.no_kubeconfig
+            && let Err(failure) = super::kubeconfig::write(kubeconfig, CurrentContext::Set, environment).await
+        {
+            return output::failures(&[failure], Exit::Failed);
+        }
+        let rows: Vec<_> = nodes.iter().map(node).collect();
+        let value = json!({"name": name, "changed": !created.plan.is_empty(), "nodes": rows});
+        output::data(format, &value, || {
+            let first = match created.plan.is_empty() {
+                true => format!("cluster {name} stands as wanted: nothing was changed"),
+                false => format!("cluster {name} is ready"),
+            };
+            let rows: Vec<Vec<String>> = nodes.iter().map(row).collect();
+            format!("{first}\n{}", output::table(&["NODE", "ROLE", "STATE", "ADDRESS", "VERSION"], &rows))
+        });
+        Exit::Done
+    }
+}
+
+fn planned(created: &Created) -> String {
+    match created.plan.is_empty() {
+        true => "nothing to do: all nodes run as wanted\n".into(),
+        false => format!("{}then wait until all nodes are Ready\n", created.plan),
+    }
+}
+
+fn node(status: &NodeStatus) -> serde_json::Value {
+    json!({
+        "name": status.name, "roles": status.roles, "ready": status.ready,
+        "address": status.internal_ip, "version": status.version,
+    })
+}
+
+fn row(status: &NodeStatus) -> Vec<String> {
+    let role = if status.roles.is_empty() { "agent".to_string() } else { status.roles.join(",") };
+    let state = if status.ready { "Ready" } else { "NotReady" };
+    let address = status.internal_ip.map(|address| address.to_string()).unwrap_or_default();
+    vec![status.name.clone(), role, state.into(), address, status.version.clone()]
+}
+
+impl List {
+    async fn run(self, environment: &Environment, format: Format) -> Exit {
+        match pipeline::list(&self.host, environment).await {
+            Ok((clusters, failures)) => {
+                output::data(format, &clusters, || listed(&clusters));
+                if failures.is_empty() { Exit::Done } else { output::failures(&failures, Exit::Partial) }
+            }
+            Err(stop) => output::stop(stop),
+        }
+    }
+}
+
+fn listed(clusters: &[ClusterStatus]) -> String {
+    let rows: Vec<Vec<String>> = clusters
+        .iter()
+        .flat_map(|cluster| {
+            cluster.nodes.iter().map(|node| {
+                let state = match &node.state {
+                    NodeState::Created => "incomplete".to_string(),
+                    NodeState::Running => "running".to_string(),
+                    NodeState::Exited(code) => format!("ended ({code})"),
+                    NodeState::Other(state) => state.clone(),
+                };
+                let host = node.host.to_string();
+                vec![cluster.name.clone(), cluster.release.clone(), node.node.clone(), node.role.clone(), host, state]
+            })
+        })
+        .collect();
+    output::table(&["CLUSTER", "RELEASE", "NODE", "ROLE", "HOST", "CONTAINER"], &rows)
+}
+
+impl Delete {
+    async fn run(self, environment: &Environment, format: Format) -> Exit {
+        let request = DeleteRequest { name: self.name.clone(), hosts: self.host, dry_run: self.dry_run };
+        match pipeline::delete(request, environment).await {
+            Ok(deleted) => {
+                let value = json!({"plan": deleted.plan, "report": deleted.report});
+                output::data(format, &value, || match (deleted.plan.is_empty(), self.dry_run) {
+                    (true, _) => format!("nothing of cluster {} is on these hosts\n", self.name),
+                    (false, true) => deleted.plan.to_string(),
+                    (false, false) => format!("cluster {} is deleted\n", self.name),
+                });
+                output::report(&deleted.report)
+            }
+            Err(stop) => output::stop(stop),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read() {
+        assert_eq!(["90", "90s", "15m", "1h"].map(|text| duration(text).unwrap().as_secs()), [90, 90, 900, 3600]);
+        for text in ["", "m", "0", "0s", "1d", "-1s", "99999999999999999999h"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_node_may_be_named() {
+        let named: Named = "one=ssh://pi@10.0.0.1:22".parse().unwrap();
+        assert_eq!(named.member(Role::Agent).host.name.as_str(), "one");
+        assert!("One=pi@x".parse::<Named>().is_err());
+    }
+}

@@ -1,0 +1,105 @@
+//! The command line: arguments in, tables, JSON, progress, hints and an exit code out.
+//!
+//! Data goes to stdout; progress, warnings and errors to stderr. One file a noun of the command line.
+
+mod cluster;
+mod exit;
+mod image;
+mod kubeconfig;
+mod output;
+mod progress;
+mod settings;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::pipeline::Interrupt;
+use exit::Exit;
+use settings::Settings;
+
+/// Turns ARM machines with sshd and Docker into a Kubernetes cluster.
+#[derive(Debug, Parser)]
+#[command(name = "k3arm", version, propagate_version = true, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    noun: Noun,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  k3arm image resolve stable                          what the channel is now, for every platform
+  k3arm image prewarm v1.36.2+k3s1 --host pi@pi1 --host pi@pi2
+  k3arm cluster create home --server pi@pi1 --agent pi@pi2 --agent pi@pi3
+  k3arm cluster create -f k3arm.yaml --dry-run
+  kubectl get nodes
+
+Exit codes:
+  0  done, or nothing to do        3    found before the start, nothing was changed
+  1  something failed              4    some hosts failed, the others are done
+  2  the command line is wrong     130  interrupted, what was made is taken back";
+
+#[derive(Debug, Subcommand)]
+enum Noun {
+    /// Images: pin them, bring them to hosts.
+    #[command(subcommand)]
+    Image(image::Image),
+    /// Clusters: create, list, delete.
+    #[command(subcommand)]
+    Cluster(cluster::Cluster),
+    /// The kubeconfig of a cluster.
+    #[command(subcommand)]
+    Kubeconfig(kubeconfig::Kubeconfig),
+}
+
+/// Runs one command line.
+pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage.code() } else { Exit::Done.code() };
+        }
+    };
+    arguments.settings.start_log();
+    let interrupt = catch_interrupts();
+    let format = arguments.settings.output;
+    let environment = match arguments.settings.environment(interrupt) {
+        Ok(environment) => environment,
+        Err(failure) => return output::failures(&[failure], Exit::Failed).code(),
+    };
+    let exit = match arguments.noun {
+        Noun::Image(command) => Box::pin(command.run(environment, format)).await,
+        Noun::Cluster(command) => Box::pin(command.run(environment, format)).await,
+        Noun::Kubeconfig(command) => Box::pin(command.run(environment)).await,
+    };
+    exit.code()
+}
+
+/// The first Ctrl-C (or SIGTERM) asks the command to stop and clean up; the second one ends the program at once.
+fn catch_interrupts() -> Interrupt {
+    let (sender, interrupt) = Interrupt::new();
+    tokio::spawn(async move {
+        next_signal().await;
+        eprintln!("interrupted: cleaning up (once more to stop at once)");
+        let _ = sender.send(true);
+        next_signal().await;
+        std::process::exit(i32::from(Exit::INTERRUPTED));
+    });
+    interrupt
+}
+
+async fn next_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
