@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::docker::Engine;
+use crate::docker::{Engine, Expected};
 use crate::host::{EngineSocket, Facts, Host, HostName, MachineFacts, machine_script, parse_machine};
 use crate::oci::Digest;
 use crate::plan::{Failure, ImageOnHost};
@@ -85,6 +85,27 @@ async fn disk_free(session: &Session, root: &str) -> Option<u64> {
     output.stdout.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
+/// What the engine is asked about an image.
+fn expected(image: &ImageOnHost) -> Expected {
+    Expected {
+        reference: image.reference.clone(),
+        index: image.index.clone(),
+        manifest: image.image.manifest.digest.clone(),
+        config: image.image.config.digest.clone(),
+    }
+}
+
+/// The ID of this image if the engine holds all of it and its canonical name means it.
+///
+/// # Errors
+/// The engine did not answer.
+pub async fn held_as_named(connection: &Connection, image: &ImageOnHost) -> Result<Option<Digest>, Failure> {
+    let fail = |e: crate::docker::Error| Failure::new(&e, e.hint()).on(&connection.host.name);
+    let Some(named) = connection.engine.image(&image.reference).await.map_err(fail)? else { return Ok(None) };
+    let held = connection.engine.holds(&expected(image)).await.map_err(fail)?;
+    Ok(held.filter(|id| *id == named.id))
+}
+
 /// Which of `images` the engine holds completely, by canonical name.
 ///
 /// # Errors
@@ -92,8 +113,7 @@ async fn disk_free(session: &Session, root: &str) -> Option<u64> {
 pub async fn images(connection: &Connection, images: &[ImageOnHost]) -> Result<BTreeMap<String, Digest>, Failure> {
     let mut held = BTreeMap::new();
     for image in images {
-        let found = connection.engine.holds(&image.expected()).await;
-        if let Some(id) = found.map_err(|e| Failure::new(&e, e.hint()).on(&connection.host.name))? {
+        if let Some(id) = held_as_named(connection, image).await? {
             held.insert(image.reference.to_string(), id);
         }
     }

@@ -1,5 +1,7 @@
 //! Cluster × Lock × Facts → Plan. Creating and deleting are both differences between what stands and what is wanted.
 
+#[cfg(test)]
+mod tests;
 mod wanted;
 
 use std::collections::BTreeMap;
@@ -46,7 +48,7 @@ impl Comparison {
                 Err(finding) => findings.push(*finding),
             }
         }
-        let server_id = server_id(wanted, &nodes, fleet);
+        let server_id = server_id(wanted, fleet);
         findings.extend(strangers(wanted, server_id.as_deref(), fleet));
         if findings.is_empty() { Ok(Self { nodes }) } else { Err(findings) }
     }
@@ -139,15 +141,12 @@ fn differs(wanted: &Wanted, node: &WantedNode) -> Box<Finding> {
     })
 }
 
-/// The ID in the label of the server that was started once.
-fn server_id(wanted: &Wanted, nodes: &[(WantedNode, Standing)], fleet: &BTreeMap<HostName, Facts>) -> Option<String> {
-    let (server, standing) = nodes.iter().find(|(node, _)| node.role == Role::Server)?;
-    if !matches!(standing, Standing::Stopped(_) | Standing::Running(_)) {
-        return None;
-    }
+/// The ID in the label of the server, if it was ever started.
+fn server_id(wanted: &Wanted, fleet: &BTreeMap<HostName, Facts>) -> Option<String> {
+    let server = wanted.nodes.iter().find(|node| node.role == Role::Server)?;
     let name = container_name(&wanted.cluster, &server.name);
     let found = fleet.get(&server.host)?.nodes.iter().find(|found| found.name == name)?;
-    found.labels.get(LABEL_CLUSTER_ID).cloned()
+    (found.state != NodeState::Created).then(|| found.labels.get(LABEL_CLUSTER_ID).cloned())?
 }
 
 /// Containers of a cluster of this name that belong to another one: other ID, or a node that is not wanted.

@@ -7,7 +7,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{Worked, Workshop, failure};
 use crate::mirror::Door;
 use crate::plan::{Failure, ImageOnHost, Progress};
-use crate::probe::Connection;
+use crate::probe::{Connection, held_as_named};
 
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(250);
@@ -70,7 +70,7 @@ async fn settle_names(image: &ImageOnHost, name: &str, connection: &Connection) 
     let fail = |error| failure(connection, &error);
     let pulled = format!("{name}@{}", image.pull_digest());
     engine.tag(&pulled, &image.reference).await.map_err(fail)?;
-    let held = engine.holds(&image.expected()).await.map_err(fail)?;
+    let held = held_as_named(connection, image).await?;
     engine.untag(&pulled).await.map_err(fail)?;
     sweep(image, connection).await?;
     if held.as_ref() == Some(image.id()) {

@@ -14,7 +14,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Runs the clearing on the host's network, in a container of the node's own image: the SSH user is not root.
 pub(super) async fn clear(image: &str, connection: &Connection) -> Result<Worked, Failure> {
-    let once = OneShot { image: image.into(), script: SCRIPT.into() };
+    let once = OneShot { image: image.into(), script: SCRIPT.into(), host_network: true, privileged: true };
     let (code, output) = connection.engine.run_once(&once, DEADLINE).await.map_err(|e| failure(connection, &e))?;
     if code == 0 {
         return Ok(Worked { subject: "network".into(), status: "cleared", bytes: 0 });

@@ -81,6 +81,11 @@ pub async fn settle(awaited: &Awaited, fleet: &Fleet, events: &Events) -> Result
     }
 }
 
+/// An engine's time as seconds since 1970.
+fn seconds(rfc3339: &str) -> Option<i64> {
+    rfc3339.parse::<jiff::Timestamp>().ok().map(|time| time.as_second())
+}
+
 /// A task that ends with the value.
 struct Task(tokio::task::JoinHandle<()>);
 
@@ -121,7 +126,7 @@ impl<'a> Wait<'a> {
         for node in &awaited.nodes {
             let Some(connection) = fleet.get(&node.host) else { continue };
             let status = connection.engine.status(&node.container).await.map_err(|e| failure(connection, &e))?;
-            started.extend(status.started_at.map(|at| (node.name.clone(), at)));
+            started.extend(seconds(&status.started_at).map(|at| (node.name.clone(), at)));
         }
         let (suspected, told) = (BTreeMap::new(), BTreeMap::new());
         Ok(Self { awaited, fleet, events, began: Instant::now(), started, server, api: None, up: None, suspected, told })
@@ -210,7 +215,7 @@ impl<'a> Wait<'a> {
                 (None, Some(_)) => format!("waiting for node {} to join", node.name),
                 (Some(_), _) if self.is_ready(node, nodes) => format!("node {} is Ready", node.name),
                 (Some(status), _) => {
-                    let reason = status.message.as_deref().unwrap_or("no reason is given");
+                    let reason = &status.message;
                     format!("waiting for node {} to be Ready: {reason}", node.name)
                 }
             };

@@ -63,7 +63,9 @@ impl Identity {
             serde_saphyr::from_str(config.expose()).map_err(|_| IdentityError::Unreadable("it is not YAML"))?;
         let token = |flag: &str| flags.get(flag).and_then(|value| value.as_str()).map(Secret::new);
         let missing = IdentityError::Unreadable("token or agent-token is missing");
-        let (Some(server_token), Some(agent_token)) = (token("token"), token("agent-token")) else { return Err(missing) };
+        let (Some(server_token), Some(agent_token)) = (token("token"), token("agent-token")) else {
+            return Err(missing);
+        };
         Ok(Self { id: id.into(), server_token, agent_token, ca_certificate: ca_certificate.into(), ca_key: None })
     }
 

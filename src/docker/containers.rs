@@ -16,8 +16,9 @@ use serde::Deserialize;
 
 use super::error::Failure;
 use super::transport::read_json;
-use super::{CLUSTER_LABEL, Engine, Error, gone, segment};
+use super::{Engine, Error, gone, segment};
 use crate::cluster::ContainerSpec;
+use crate::cluster::names::LABEL_CLUSTER;
 use crate::host::{NodeFacts, NodeState};
 
 /// What a container is doing, in more words than [`NodeState`]: a node is restarted by the engine whenever it ends, so
@@ -103,7 +104,7 @@ impl Engine {
     /// [`Error`], when the engine does not answer or not with what the API promises.
     pub async fn nodes(&self) -> Result<Vec<NodeFacts>, Error> {
         let mut nodes = Vec::new();
-        for listed in self.labelled(CLUSTER_LABEL).await? {
+        for listed in self.labelled(LABEL_CLUSTER).await? {
             match self.inspect(&listed.id).await {
                 Ok(inspected) => nodes.push(inspected.into_facts()),
                 // Removed since it was listed.

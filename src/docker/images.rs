@@ -103,7 +103,7 @@ impl Engine {
     /// # Errors
     /// [`Error`], when the engine does not answer or not with what the API promises.
     pub async fn image(&self, name: &Reference) -> Result<Option<ImageFacts>, Error> {
-        self.image_named(&name.by_tag().unwrap_or_else(|| name.clone()).to_string()).await
+        self.image_named(&name.on_engine().to_string()).await
     }
 
     /// The image of this name or ID.

@@ -37,9 +37,6 @@ use crate::host::{EngineFacts, ImageStore};
 use error::Failure;
 use transport::Transport;
 
-/// The label whose value is a node's cluster.
-pub const CLUSTER_LABEL: &str = "k3arm.dev/cluster";
-
 /// One engine.
 #[derive(Clone)]
 pub struct Engine {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use bollard::query_parameters::RemoveVolumeOptions;
 use serde::Deserialize;
 
-use super::{CLUSTER_LABEL, Engine, Error, segment};
+use super::{Engine, Error, segment};
+use crate::cluster::names::LABEL_CLUSTER;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -28,7 +29,7 @@ impl Engine {
     pub async fn volumes(&self) -> Result<BTreeMap<String, BTreeMap<String, String>>, Error> {
         let wire: Wire = self.get("/volumes", "list volumes").await?;
         let all = wire.volumes.into_iter().flatten().map(|volume| (volume.name, volume.labels.unwrap_or_default()));
-        Ok(all.filter(|(name, labels)| name.starts_with("k3arm-") || labels.contains_key(CLUSTER_LABEL)).collect())
+        Ok(all.filter(|(name, labels)| name.starts_with("k3arm-") || labels.contains_key(LABEL_CLUSTER)).collect())
     }
 
     /// Removes a volume; one that is not there is removed already.

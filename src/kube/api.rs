@@ -32,6 +32,8 @@ pub struct NodeStatus {
     pub reason: String,
     /// The Ready condition's message, or empty.
     pub message: String,
+    /// When the kubelet last told its state, in seconds since 1970 by its own clock.
+    pub heartbeat: Option<i64>,
     /// InternalIP.
     pub internal_ip: Option<IpAddr>,
     /// The kubelet's version: `v1.36.2+k3s1`.
@@ -186,6 +188,7 @@ impl From<Node> for NodeStatus {
             ready: ready.is_some_and(|condition| condition.status == "True"),
             reason: words(ready.and_then(|condition| condition.reason.as_ref())),
             message: words(ready.and_then(|condition| condition.message.as_ref())),
+            heartbeat: ready.and_then(|condition| Some(condition.last_heartbeat_time.as_ref()?.0.as_second())),
             internal_ip: address.and_then(|address| address.address.parse().ok()),
             version: status.node_info.map(|info| info.kubelet_version).unwrap_or_default(),
             roles: roles.map(String::from).collect(),

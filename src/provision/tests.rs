@@ -1,0 +1,227 @@
+//! Plans against made-up hosts: what is wanted, what stands, and that nothing is planned twice.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::cluster::names::LABEL_NODE;
+use crate::host::{CgroupVersion, EngineFacts, ImageStore, MachineFacts};
+use crate::oci::{Descriptor, Digest, MediaType, PinnedImage, PlatformImage};
+use crate::plan::PlannedNode;
+use crate::prewarm;
+
+const FILE: &str = "\
+apiVersion: k3arm.dev/v1alpha1
+kind: Cluster
+metadata: { name: home }
+k3s: { version: v1.36.3+k3s1 }
+hosts:
+  - { name: pi2, ssh: pi@pi2, role: agent, labels: { disk: ssd } }
+  - { name: pi1, ssh: pi@pi1, role: server }
+";
+
+fn cluster() -> Cluster {
+    Cluster::parse(FILE).unwrap()
+}
+
+fn facts(last: u8, store: ImageStore) -> Facts {
+    Facts {
+        machine: MachineFacts {
+            hostname: format!("pi{last}"),
+            kernel_arch: "aarch64".into(),
+            kernel_release: "6.12".into(),
+            memory_total: 1 << 30,
+            memory_available: 800 << 20,
+            cgroup: CgroupVersion::V2,
+            controllers: vec!["memory".into()],
+            clock_offset: 0,
+            address: Some(std::net::IpAddr::from([10, 0, 0, last])),
+            interface: Some("eth0".into()),
+            listeners: Vec::new(),
+            k3s_processes: Vec::new(),
+        },
+        engine: EngineFacts {
+            version: "26.1.5".into(),
+            api_version: "1.45".into(),
+            os: "linux".into(),
+            arch: "aarch64".into(),
+            store,
+            storage_driver: "overlay2".into(),
+            root_dir: "/var/lib/docker".into(),
+            disk_free: Some(8 << 30),
+            rootless: false,
+            id: format!("engine-{last}"),
+        },
+        nodes: Vec::new(),
+        volumes: BTreeMap::new(),
+        images: BTreeMap::new(),
+    }
+}
+
+fn fleet() -> BTreeMap<HostName, Facts> {
+    [("pi1", 1, ImageStore::Classic), ("pi2", 2, ImageStore::Containerd)]
+        .map(|(name, last, store)| (HostName::new(name), facts(last, store)))
+        .into()
+}
+
+fn descriptor(name: &str, size: u64) -> Descriptor {
+    let media_type = MediaType(MediaType::OCI_MANIFEST.into());
+    let digest = Digest::of(name.as_bytes());
+    Descriptor { media_type, digest, size, platform: None, annotations: BTreeMap::new() }
+}
+
+fn image() -> PinnedImage {
+    let one = PlatformImage {
+        manifest: descriptor("manifest", 500),
+        config: descriptor("config", 1000),
+        layers: vec![descriptor("layer", 83_000_000)],
+        compressed_size: 83_001_000,
+    };
+    PinnedImage {
+        reference: "rancher/k3s:v1.36.3-k3s1".parse().unwrap(),
+        index: Some(descriptor("index", 900)),
+        platforms: [("linux/arm64".parse().unwrap(), one)].into(),
+    }
+}
+
+/// The stages from facts to plan, as the pipeline runs them.
+fn plan(cluster: &Cluster, fleet: &BTreeMap<HostName, Facts>, identity: &Identity) -> Result<Plan, Vec<Finding>> {
+    let on_hosts = prewarm::wanted(&[image()], fleet);
+    let images = on_hosts.iter().map(|(host, images)| (host.clone(), images[0].clone())).collect();
+    let wanted = Wanted::new(cluster, &images, fleet)?;
+    let comparison = Comparison::of(&wanted, fleet)?;
+    Ok(comparison.plan(&wanted, identity, prewarm::steps(&on_hosts, fleet)))
+}
+
+/// What the hosts' facts are after a plan was carried out.
+fn after(plan: &Plan, mut fleet: BTreeMap<HostName, Facts>, state: &NodeState) -> BTreeMap<HostName, Facts> {
+    for step in plan.steps() {
+        let facts = fleet.get_mut(&step.host).unwrap();
+        match &step.action {
+            Action::Prewarm(image) => drop(facts.images.insert(image.reference.to_string(), image.id().clone())),
+            Action::CreateNode(node) => made(facts, node, state),
+            Action::RemoveNode(removed) => facts.nodes.retain(|node| node.name != removed.name),
+            Action::StartNode { container, .. } => {
+                facts.nodes.iter_mut().filter(|n| n.id == *container).for_each(|n| n.state = NodeState::Running);
+            }
+            Action::StopNode { .. } | Action::ClearNetwork { .. } => {}
+        }
+    }
+    fleet
+}
+
+fn made(facts: &mut Facts, node: &PlannedNode, state: &NodeState) {
+    let container = &node.container;
+    facts.nodes.push(NodeFacts {
+        id: format!("id-{}", container.name),
+        name: container.name.clone(),
+        labels: container.labels.clone(),
+        state: state.clone(),
+        image: container.image.clone(),
+        volumes: container.volumes.values().cloned().collect(),
+    });
+    facts.volumes.extend(container.volumes.values().map(|name| (name.clone(), container.labels.clone())));
+}
+
+#[test]
+fn a_new_cluster_is_pulled_created_and_started_server_first() {
+    let identity = Identity::generate().unwrap();
+    let plan = plan(&cluster(), &fleet(), &identity).unwrap();
+    insta::assert_snapshot!(plan, @"
+    Prewarm
+      pi1  pull rancher/k3s:v1.36.3-k3s1 for linux/arm64 (05b3abf2579a, 83.0 MB)
+      pi2  pull rancher/k3s:v1.36.3-k3s1 for linux/arm64 (05b3abf2579a, 83.0 MB)
+    Server
+      pi1  create container k3arm-home-pi1 (server pi1)
+            with /etc/rancher/k3s/config.yaml, /var/lib/rancher/k3s/server/tls/server-ca.crt, /var/lib/rancher/k3s/server/tls/server-ca.key
+    Agents
+      pi2  create container k3arm-home-pi2 (agent pi2)
+            with /etc/rancher/k3s/config.yaml
+    ");
+}
+
+#[test]
+fn against_the_facts_it_produces_the_next_plan_is_empty() {
+    let (cluster, identity) = (cluster(), Identity::generate().unwrap());
+    let first = plan(&cluster, &fleet(), &identity).unwrap();
+    let standing = after(&first, fleet(), &NodeState::Running);
+    // The second run knows other secrets, or none: only what stands on the hosts counts.
+    let second = plan(&cluster, &standing, &Identity::generate().unwrap()).unwrap();
+    assert!(second.is_empty(), "{second}");
+}
+
+#[test]
+fn a_node_that_stopped_is_started_and_one_that_never_ran_is_made_anew() {
+    let (cluster, identity) = (cluster(), Identity::generate().unwrap());
+    let first = plan(&cluster, &fleet(), &identity).unwrap();
+    let stopped = plan(&cluster, &after(&first, fleet(), &NodeState::Exited(0)), &identity).unwrap();
+    assert!(stopped.steps().all(|step| matches!(step.action, Action::StartNode { .. })), "{stopped}");
+    assert_eq!(stopped.steps().count(), 2);
+    let incomplete = plan(&cluster, &after(&first, fleet(), &NodeState::Created), &identity).unwrap();
+    let actions: Vec<&Action> = incomplete.steps().map(|step| &step.action).collect();
+    assert!(matches!(
+        actions[..],
+        [Action::RemoveNode(_), Action::CreateNode(_), Action::RemoveNode(_), Action::CreateNode(_)]
+    ));
+}
+
+#[test]
+fn other_settings_and_strangers_are_refused_and_nothing_is_lost() {
+    let (mut cluster, identity) = (cluster(), Identity::generate().unwrap());
+    let first = plan(&cluster, &fleet(), &identity).unwrap();
+    let standing = after(&first, fleet(), &NodeState::Running);
+    let codes = |cluster: &Cluster, fleet: &BTreeMap<HostName, Facts>| -> Vec<&str> {
+        plan(cluster, fleet, &identity).unwrap_err().iter().map(|finding| finding.code).collect()
+    };
+    let mut without_container = standing.clone();
+    without_container.values_mut().for_each(|facts| facts.nodes.clear());
+    assert_eq!(codes(&cluster, &without_container), ["volumes-left", "volumes-left"]);
+    let mut foreign = standing.clone();
+    let agent = &mut foreign.get_mut(&HostName::new("pi2")).unwrap().nodes[0];
+    agent.labels.insert(LABEL_CLUSTER_ID.into(), "another".into());
+    assert_eq!(codes(&cluster, &foreign), ["node-of-another"]);
+    cluster.k3s.config.insert("tls-san".into(), "pi.example".into());
+    assert_eq!(codes(&cluster, &standing), ["node-differs"], "the flag is the server's alone");
+}
+
+#[test]
+fn delete_takes_all_of_the_cluster_and_nothing_else() {
+    let (cluster, identity) = (cluster(), Identity::generate().unwrap());
+    let mut standing = after(&plan(&cluster, &fleet(), &identity).unwrap(), fleet(), &NodeState::Running);
+    let mut other = standing[&HostName::new("pi2")].nodes[0].clone();
+    other.labels.insert(LABEL_CLUSTER.into(), "work".into());
+    other.labels.insert(LABEL_NODE.into(), "x".into());
+    other.name = "k3arm-work-x".into();
+    other.volumes = vec!["k3arm-work-x-etc".into()];
+    let pi2 = standing.get_mut(&HostName::new("pi2")).unwrap();
+    pi2.nodes.push(other);
+    pi2.volumes.insert("k3arm-home-old-etc".into(), [(LABEL_CLUSTER.to_string(), "home".to_string())].into());
+    insta::assert_snapshot!(delete(&cluster.name, &standing), @"
+    Remove
+      pi1  stop container k3arm-home-pi1
+      pi1  remove cni0, flannel.1 and k3s' iptables rules
+      pi1  remove container k3arm-home-pi1 and its 5 volumes
+      pi2  stop container k3arm-home-pi2
+      pi2  remove cni0, flannel.1 and k3s' iptables rules
+      pi2  remove container k3arm-home-pi2 and its 5 volumes
+    Left volumes
+      pi2  remove volumes k3arm-home-old-etc
+    ");
+}
+
+#[test]
+fn no_form_of_a_plan_shows_a_secret() {
+    let identity = Identity::generate().unwrap();
+    let plan = plan(&cluster(), &fleet(), &identity).unwrap();
+    let forms = [plan.to_string(), format!("{plan:?}"), serde_json::to_string(&plan).unwrap()];
+    let key = identity.ca_key.as_ref().unwrap();
+    for secret in [&identity.server_token, &identity.agent_token, &identity.join_token(), key] {
+        assert!(forms.iter().all(|form| !form.contains(secret.expose())));
+    }
+    let files = plan.steps().filter_map(|step| match &step.action {
+        Action::CreateNode(node) => Some(node.files.iter().map(|file| file.content.expose()).collect::<String>()),
+        _ => None,
+    });
+    let files: Vec<String> = files.collect();
+    assert!(files[0].contains(identity.server_token.expose()) && files[0].contains(key.expose()));
+    assert!(!files[1].contains(identity.server_token.expose()), "an agent cannot become a server");
+}
