@@ -91,7 +91,7 @@ func node(work, name, tag string, base layer) (build, error) {
 	if err != nil {
 		return build{}, err
 	}
-	top, err := pack([]entry{file("etc/os-release", 0o644, []byte("PRETTY_NAME=\"K3s "+tag+"\"\n"))})
+	top, err := pack([]entry{file("etc/os-release", 0o644, []byte("PRETTY_NAME=\"K3s "+strings.Replace(tag, "-", "+", 1)+"\"\n"))})
 	if err != nil {
 		return build{}, err
 	}

@@ -21,14 +21,14 @@ const leasesPath = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leas
 var ourTaints = []string{"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}
 
 // beat reports the node as Ready and keeps doing so. The status goes out again when something changed, the lease always.
-func (n *node) beat(ctx context.Context, flannel network.Flannel, records *imagestore.Records) {
+func (n *node) beat(ctx context.Context, records *imagestore.Records) {
 	for {
 		images, _ := records.List()
 		condition := ready()
-		if flannel.Backend == "none" {
+		if n.cluster.FlannelBackend == "none" {
 			condition = notReady("container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:Network plugin returns error: cni plugin not initialized")
 		} else if hasPause(images, n.Settings) {
-			if err := flannel.Bridge(); err != nil {
+			if err := n.flannel(n.waitForRange(ctx)).Bridge(); err != nil {
 				logging.Klog('E', "kuberuntime_sandbox.go:70", "\"Failed to create sandbox for pod\" err=%q", err)
 			}
 		}
@@ -65,7 +65,7 @@ func (n *node) report(ctx context.Context, images []imagestore.Image, condition 
 		if _, err := n.api(ctx, http.MethodPatch, path+"/status", status, mergePatch); err != nil {
 			return err
 		}
-		logging.Klog('I', "kubelet_node_status.go:495", "\"Fast updating node status as it just became ready\"")
+		logging.Klog('I', "kubelet_node_status.go:431", "\"Fast updating node status as it just became ready\"")
 	}
 	if condition["status"] == "True" {
 		return n.clearTaints(ctx, path, current)
@@ -102,8 +102,6 @@ func (n *node) clearTaints(ctx context.Context, path string, current object) err
 	if len(kept) == len(taints) {
 		return nil
 	}
-	metadata, _ := current["metadata"].(object)
-	_ = metadata
 	_, err := n.api(ctx, http.MethodPatch, path, object{"spec": object{"taints": kept}}, mergePatch)
 	return err
 }

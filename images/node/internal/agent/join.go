@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"k3arm.dev/images/node/internal/config"
@@ -26,7 +27,6 @@ type Join struct {
 	Settings *config.Settings
 	Server   string
 	Token    token.Token
-	Labels   map[string]string // that the node's role gives it
 	// Ready tells a server's own agent that the interface is ready; an agent elsewhere has nil.
 	Ready func() bool
 }
@@ -153,7 +153,8 @@ func (n *node) connect() bool {
 			return true
 		}
 		var unreachable unreachableError
-		if errors.As(err, &unreachable) && !sleep(n.shutdown.Context, timing.UnreachableRetry-time.Since(asked)) {
+		// A refused connection is tried again at once, one that nobody answers has used up its time.
+		if errors.As(err, &unreachable) && !errors.Is(err, syscall.ECONNREFUSED) && !sleep(n.shutdown.Context, timing.UnreachableRetry-time.Since(asked)) {
 			return false
 		}
 		logging.Error("Failed to validate connection to cluster at %s: %v", n.Server, err)

@@ -37,21 +37,21 @@ func (n *node) run() {
 	if !n.register(ctx) {
 		return
 	}
-	cidr := n.waitForRange(ctx)
-	flannel := network.Flannel{Backend: n.cluster.FlannelBackend, Address: n.address, PodCIDR: cidr, Settings: n.Settings}
-	if err := n.startNetwork(flannel); err != nil {
+	if !sleep(ctx, timing.NodeReady) {
+		return
+	}
+	go n.beat(ctx, records)
+	// The real node is Ready before flannel is up, too.
+	if err := n.startNetwork(ctx); err != nil {
 		n.shutdown.Request(err)
 		noise()
 		return
-	}
-	go n.routes(ctx, flannel)
-	if sleep(ctx, timing.NodeReady) {
-		n.beat(ctx, flannel, records)
 	}
 	<-ctx.Done()
 }
 
 func (n *node) startContainerd(ctx context.Context, records *imagestore.Records) {
+	n.complain()
 	logging.Info("Logging containerd to %s/containerd/containerd.log", n.directory)
 	logging.Info("Running containerd -c %s/etc/containerd/config.toml", n.directory)
 	if !sleep(ctx, timing.Containerd) {
@@ -63,8 +63,26 @@ func (n *node) startContainerd(ctx context.Context, records *imagestore.Records)
 	go preload.Watch(ctx)
 }
 
+// complain logs what a good start complains of in a container: none of it is a cause of anything.
+func (n *node) complain() {
+	logging.Info("Module overlay was already loaded")
+	for _, module := range []string{"br_netfilter", "iptable_nat", "iptable_filter"} {
+		logging.Warn("Failed to load kernel module %s with modprobe", module)
+	}
+	logging.Info("Set sysctl 'net/netfilter/nf_conntrack_max' to 131072")
+	logging.Error("Failed to set sysctl: open /proc/sys/net/netfilter/nf_conntrack_max: permission denied")
+}
+
 // startNetwork makes interface and rules. With flannel's backend "none" the node stays without, and NotReady.
-func (n *node) startNetwork(flannel network.Flannel) error {
+func (n *node) startNetwork(ctx context.Context) error {
+	flannel := n.flannel(n.waitForRange(ctx))
+	delay := timing.AgentNetwork
+	if n.Ready != nil {
+		delay = timing.ServerNetwork
+	}
+	if !sleep(ctx, delay) {
+		return nil
+	}
 	rules := network.Rules{
 		NodeAddress: n.address.String(), PodCIDR: flannel.PodCIDR, Port: n.cluster.HTTPSPort,
 		KubeProxy: !n.cluster.DisableKubeProxy, NetworkPolicy: !n.cluster.DisableNetPolicy, Flannel: flannel.Backend != "none",
@@ -77,7 +95,12 @@ func (n *node) startNetwork(flannel network.Flannel) error {
 	if err := rules.Apply(); err != nil {
 		logging.Klog('E', "proxier.go:1473", "\"Failed to execute iptables-restore\" err=%q", err)
 	}
+	go n.routes(ctx, flannel)
 	return nil
+}
+
+func (n *node) flannel(cidr string) network.Flannel {
+	return network.Flannel{Backend: n.cluster.FlannelBackend, Address: n.address, PodCIDR: cidr, Settings: n.Settings}
 }
 
 // noise is what the parts of k3s go on logging when one of them has failed: nothing of it tells the cause.

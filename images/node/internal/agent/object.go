@@ -23,9 +23,6 @@ func (n *node) labels() object {
 		"beta.kubernetes.io/arch": runtime.GOARCH, "beta.kubernetes.io/os": "linux",
 		"node.kubernetes.io/instance-type": "k3s", "beta.kubernetes.io/instance-type": "k3s",
 	}
-	for name, value := range n.Join.Labels {
-		labels[name] = value
-	}
 	for _, text := range n.Settings.Fields("node-label") {
 		parts := append(strings.SplitN(text, "=", 2), "")
 		labels[parts[0]] = parts[1]

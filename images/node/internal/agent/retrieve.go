@@ -103,6 +103,9 @@ func (n *node) certificate(name string) error {
 	if errors.As(err, &refused) && refused.code == http.StatusForbidden {
 		return fmt.Errorf("Node password rejected, duplicate hostname or contents of '%s/password' may not match server node-passwd entry, try enabling a unique node name with the --with-node-id flag", nodeDirectory)
 	}
+	if errors.As(err, &refused) {
+		return fmt.Errorf("https://127.0.0.1:6444/v1-k3s/%s.crt: %d %s", name, refused.code, http.StatusText(refused.code))
+	}
 	if err != nil {
 		return err
 	}

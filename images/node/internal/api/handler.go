@@ -53,6 +53,10 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, user User) {
 	if h.simple(w, r.URL.Path) {
 		return
 	}
+	if r.URL.Path == "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews" && r.Method == http.MethodPost {
+		reviewSelf(w, r, user)
+		return
+	}
 	target, ok := parsePath(r.URL.Path)
 	if !ok {
 		SendFailure(w, errNoPath)
@@ -63,6 +67,17 @@ func (h *Handler) Serve(w http.ResponseWriter, r *http.Request, user User) {
 		return
 	}
 	h.serveObjects(w, r, target)
+}
+
+// reviewSelf answers what `kubectl auth can-i` asks.
+func reviewSelf(w http.ResponseWriter, r *http.Request, user User) {
+	review, err := readObject(r)
+	if err != nil {
+		SendFailure(w, failureOf(err, resource{}, ""))
+		return
+	}
+	review["status"] = store.Object{"allowed": user.In(Admins)}
+	Send(w, http.StatusCreated, review)
 }
 
 // simple answers the paths that are not about objects.

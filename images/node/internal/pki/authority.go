@@ -19,6 +19,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"k3arm.dev/images/node/internal/logging"
 )
 
 // Lifetimes as k3s has them.
@@ -36,11 +38,12 @@ type Authority struct {
 	key         crypto.Signer
 }
 
-// LoadOrCreate reads NAME.crt and NAME.key of a directory, or makes them.
+// LoadOrCreate reads NAME.crt and NAME.key of a directory, or makes them. Like k3s it silently replaces a certificate that has
+// no key beside it.
 func LoadOrCreate(directory, name string) (*Authority, error) {
 	certFile := filepath.Join(directory, name+".crt")
 	keyFile := filepath.Join(directory, name+".key")
-	if _, err := os.Stat(certFile); os.IsNotExist(err) {
+	if missing(certFile) || missing(keyFile) {
 		if err := create(certFile, keyFile, name); err != nil {
 			return nil, err
 		}
@@ -58,6 +61,11 @@ func LoadOrCreate(directory, name string) (*Authority, error) {
 		return nil, err
 	}
 	return &Authority{Bundle: bundle, Certificate: certificates[0], key: key}, nil
+}
+
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return os.IsNotExist(err)
 }
 
 func create(certFile, keyFile, name string) error {
@@ -82,6 +90,8 @@ func create(certFile, keyFile, name string) error {
 	if err := writeKey(keyFile, key); err != nil {
 		return err
 	}
+	subject := template.Subject.CommonName
+	logging.Info("generated self-signed CA certificate CN=%s: notBefore=%s notAfter=%s", subject, template.NotBefore, template.NotAfter)
 	return os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644)
 }
 
@@ -114,6 +124,11 @@ func (a *Authority) Sign(leaf Leaf, public crypto.PublicKey) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	name := "CN=" + leaf.CommonName
+	for _, organization := range leaf.Organizations {
+		name += ",O=" + organization
+	}
+	logging.Info("certificate %s signed by CN=%s: notBefore=%s notAfter=%s", name, a.Certificate.Subject.CommonName, template.NotBefore, template.NotAfter.Truncate(time.Second))
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
 }
 

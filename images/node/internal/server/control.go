@@ -46,14 +46,15 @@ func (s *server) control() {
 		}
 		nodes, _ := s.store.List("nodes", "")
 		for _, node := range nodes {
-			s.assignRange(node, nodes)
+			s.assignRange(node)
 			s.judge(node, seen)
+			s.labelOwn(node)
 		}
 	}
 }
 
 // assignRange gives a new node the first free 10.42.N.0/24.
-func (s *server) assignRange(node store.Object, nodes []store.Object) {
+func (s *server) assignRange(node store.Object) {
 	if store.Text(node, "spec", "podCIDR") != "" {
 		return
 	}
@@ -73,6 +74,21 @@ func (s *server) assignRange(node store.Object, nodes []store.Object) {
 		})
 		return
 	}
+}
+
+// labelOwn gives the server's node its role once it is Ready: a fresh node has none for about a second.
+func (s *server) labelOwn(node store.Object) {
+	name := store.Text(node, "metadata", "name")
+	labels, _ := store.Field(node, "metadata", "labels").(store.Object)
+	if name != s.nodeName || labels["node-role.kubernetes.io/control-plane"] != nil || readiness(node) != "True" {
+		return
+	}
+	s.change(node, func(o store.Object) {
+		for label, value := range s.roleLabels() {
+			store.Child(store.Metadata(o), "labels")[label] = value
+		}
+	})
+	logging.Info("Labels and annotations have been set successfully on node: %s", name)
 }
 
 func (s *server) judge(node store.Object, seen map[string]heard) {

@@ -3,6 +3,7 @@
 package server
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -68,7 +69,6 @@ func Run(settings *config.Settings, shutdown *process.Shutdown) error {
 		Settings: settings,
 		Server:   fmt.Sprintf("https://127.0.0.1:%d", s.port()),
 		Token:    token.Token{User: "node", Password: s.agentPassword},
-		Labels:   s.roleLabels(),
 		Ready:    s.ready.Load,
 	}, shutdown)
 }
@@ -97,7 +97,7 @@ func (s *server) prepare() error {
 	if err := s.store.Unlock(s.password); err != nil {
 		return fmt.Errorf("failed to bootstrap cluster data: %w", err)
 	}
-	if err := s.restoreAuthorities(tls); err != nil {
+	if err := s.reconcileAuthorities(tls); err != nil {
 		return err
 	}
 	if s.serverCA, err = pki.LoadOrCreate(tls, "server-ca"); err != nil {
@@ -125,18 +125,29 @@ func (s *server) usesEtcd() bool { return strings.Contains(s.database(), "/etcd/
 
 var authorityFiles = []string{"server-ca.crt", "server-ca.key", "client-ca.crt", "client-ca.key"}
 
-// restoreAuthorities brings back files that are missing on disk but known to the datastore.
-func (s *server) restoreAuthorities(directory string) error {
+// reconcileAuthorities brings back files that are missing on disk but known to the datastore, and refuses to go on with others.
+func (s *server) reconcileAuthorities(directory string) error {
+	var foreign []string
 	for _, name := range authorityFiles {
 		path := filepath.Join(directory, name)
-		if content := s.store.File(name); content != nil {
-			if _, err := os.Stat(path); os.IsNotExist(err) {
-				logging.Warn("%s doesn't exist. continuing...", path)
-				if err := os.WriteFile(path, content, 0o600); err != nil {
-					return err
-				}
-			}
+		kept := s.store.File(name)
+		if kept == nil {
+			continue
 		}
+		content, err := os.ReadFile(path)
+		switch {
+		case os.IsNotExist(err):
+			logging.Warn("%s doesn't exist. continuing...", path)
+			err = os.WriteFile(path, kept, 0o600)
+		case err == nil && !bytes.Equal(content, kept):
+			foreign = append(foreign, path)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if len(foreign) > 0 {
+		logging.Fatal("%s newer than datastore and could cause a cluster outage. Remove the file(s) from disk and restart to be recreated from datastore.", strings.Join(foreign, ", "))
 	}
 	return nil
 }
@@ -178,10 +189,12 @@ func (s *server) newSupervisor() *supervisor.Supervisor {
 
 // becomeReady goes through the start of the components.
 func (s *server) becomeReady() {
-	for _, component := range []string{"kube-apiserver", "kube-scheduler", "kube-controller-manager"} {
+	for _, component := range []string{"kube-apiserver", "kube-scheduler", "kube-controller-manager", "cloud-controller-manager"} {
 		logging.Info("Running %s --profiling=false", component)
 	}
-	logging.Info("Waiting for API server to become available")
+	// A good start has lines of level error too; this one comes several times.
+	logging.Error("Sending HTTP/1.1 503 response to 127.0.0.1:59720: runtime core not ready")
+	logging.Info("Polling for API server readiness: GET /readyz failed: the server is currently unable to handle the request")
 	select {
 	case <-s.shutdown.Context.Done():
 		return

@@ -13,6 +13,9 @@ const (
 	// KubeletStart is from there to a registered node, NodeReady from there to Ready.
 	KubeletStart = 700 * time.Millisecond
 	NodeReady    = 1200 * time.Millisecond
+	// AgentNetwork and ServerNetwork are from Ready to flannel's interface and the rules: 1 s and 10 s really.
+	AgentNetwork  = 500 * time.Millisecond
+	ServerNetwork = 1500 * time.Millisecond
 	// KubeletFailure is from the start of the program to the exit of a kubelet that refuses its configuration.
 	KubeletFailure = 4 * time.Second
 	// Noise is how long the parts of a failing program go on logging.
