@@ -11,9 +11,32 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("oci", &[]),
     ("host", &["oci"]),
     ("cluster", &["host", "oci"]),
-    // Effects.
+    ("plan", &["cluster", "host", "oci"]),
+    // Stages.
+    ("resolve", &["oci"]),
+    ("preflight", &["cluster", "host"]),
+    ("prewarm", &["host", "oci", "plan"]),
+    ("provision", &["cluster", "host", "oci", "plan", "prewarm"]),
+    // Effects. The first five are doors to one protocol each and know no other.
     ("docker", &["cluster", "host", "oci"]),
     ("kube", &["cluster"]),
+    ("records", &["cluster", "host"]),
+    ("registry", &["oci"]),
+    ("ssh", &["host"]),
+    ("store", &["oci"]),
+    ("mirror", &["oci", "store"]),
+    // A host is a session and the engine behind it; a plan is carried out with all of them.
+    ("probe", &["docker", "host", "oci", "plan", "ssh"]),
+    ("apply", &["cluster", "docker", "host", "kube", "mirror", "plan", "probe"]),
+    // The edge.
+    (
+        "pipeline",
+        &[
+            "apply", "cluster", "docker", "host", "kube", "mirror", "oci", "plan", "preflight", "prewarm", "probe",
+            "provision", "records", "registry", "resolve", "ssh", "store",
+        ],
+    ),
+    ("cli", &["cluster", "host", "kube", "oci", "pipeline", "plan", "records", "registry", "ssh"]),
 ];
 
 #[test]
