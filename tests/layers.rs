@@ -11,6 +11,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("oci", &[]),
     ("host", &["oci"]),
     ("cluster", &[]),
+    // Effects.
+    ("ssh", &["host"]),
 ];
 
 #[test]
