@@ -5,6 +5,7 @@
 mod destination;
 mod facts;
 mod finding;
+mod machine;
 
 pub use destination::{Destination, DestinationError, Host, HostName, SshDestination};
 pub use facts::{
@@ -12,3 +13,4 @@ pub use facts::{
     Unsupported,
 };
 pub use finding::{Finding, Severity};
+pub use machine::{ParseError, disk_script, machine_script, parse_disk, parse_machine};

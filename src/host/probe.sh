@@ -1,0 +1,114 @@
+# What k3arm knows of a machine: read only, as any user, with what busybox has. machine.rs reads what this prints.
+# Every line is key=value; a value that could not be had has no line. `end` is last: without it the output was cut.
+
+ports='094B 094C 192B 192C 2118 2808 2809 280A 2810 2811 2812 2813'
+
+say() { if [ -n "$2" ]; then printf '%s=%s\n' "$1" "$2"; fi; }
+first_line() { if [ -r "$1" ]; then read -r line < "$1" && say "$2" "$line"; fi; }
+
+kernel() {
+    say hostname "$(uname -n)"
+    say arch "$(uname -m)"
+    say kernel "$(uname -r)"
+    say time "$(date +%s)"
+    say user "$(id -un 2>/dev/null || id -u)"
+}
+
+memory() {
+    while read -r name kib _; do
+        case $name in
+            MemTotal:) say total_kib "$kib" ;;
+            MemFree:) say free_kib "$kib" ;;
+            MemAvailable:) say available_kib "$kib" ;;
+        esac
+    done < /proc/meminfo
+}
+
+# A limit of the group at the root of what we see (a container, a test's machine), or of our own group and those above
+# it. A login's slice and scope bound the login, not the engine.
+limits() {
+    first_line /sys/fs/cgroup/memory.max limit
+    first_line /sys/fs/cgroup/memory/memory.limit_in_bytes limit
+    while IFS=: read -r _ names group; do
+        case $group in *.slice* | *.scope* | *.service*) continue ;; esac
+        case ",$names," in
+            ,,) root=/sys/fs/cgroup file=memory.max ;;
+            *,memory,*) root=/sys/fs/cgroup/memory file=memory.limit_in_bytes ;;
+            *) continue ;;
+        esac
+        while [ -n "$group" ] && [ "$group" != / ]; do
+            first_line "$root$group/$file" limit
+            group=${group%/*}
+        done
+    done < /proc/self/cgroup
+}
+
+# On v2 /proc/cgroups is not to be believed: kernels from 6.12 leave memory out of it.
+controllers() {
+    if [ -r /sys/fs/cgroup/cgroup.controllers ]; then
+        say cgroup v2
+        first_line /sys/fs/cgroup/cgroup.controllers controllers
+    elif [ -r /proc/cgroups ]; then
+        say cgroup v1
+        while read -r name _ _ enabled; do
+            case $name in '#'*) ;; *) if [ "$enabled" = 1 ]; then say controllers "$name"; fi ;; esac
+        done < /proc/cgroups
+    fi
+}
+
+addresses() {
+    # $SSH_CONNECTION: their address, their port, our address, our port.
+    set -f; set -- $SSH_CONNECTION; set +f
+    say ssh_address "$3"
+    command -v ip >/dev/null 2>&1 || return 0
+    ip -o -4 addr show scope global 2>/dev/null | while read -r _ interface _ address _; do
+        say address "$interface ${address%%/*}"
+    done
+    ip -4 route get 1.1.1.1 2>/dev/null | while read -r line; do
+        case $line in *' src '*) line=${line#* src }; say route_address "${line%% *}" ;; esac
+    done
+}
+
+# Local address is HEX:PORT; state 0A listens. UDP has no such state.
+listeners() {
+    for table in tcp tcp6 udp udp6; do
+        [ -r "/proc/net/$table" ] || continue
+        while read -r _ local _ state _; do
+            case $table-$state in tcp*-0A | udp*) ;; *) continue ;; esac
+            case " $ports " in *" ${local##*:} "*) say listener "${table%6} ${local##*:}" ;; esac
+        done < "/proc/net/$table"
+    done
+}
+
+# The brackets keep grep from finding itself.
+processes() {
+    grep -al '[k]3s' /proc/[0-9]*/cmdline 2>/dev/null | head -n 100 | while read -r file; do
+        words=$(tr '\0' ' ' < "$file" 2>/dev/null | head -c 300)
+        set -f; set -- $words; set +f
+        case ${1##*/} in k3s | k3s-server | k3s-agent) ;; *) continue ;; esac
+        case $2 in
+            server | agent) role=$2 ;;
+            *) case ${1##*/} in k3s-*) role=${1##*/k3s-}; role=${role#k3s-} ;; *) continue ;; esac ;;
+        esac
+        container=$(grep -aoE 'docker[-/][0-9a-f]{64}' "${file%/cmdline}/cgroup" 2>/dev/null | head -n 1)
+        say k3s "$role ${container#docker?}"
+    done
+}
+
+socket() {
+    case $DOCKER_HOST in
+        unix://*) candidates=${DOCKER_HOST#unix://} ;;
+        *) candidates="/var/run/docker.sock ${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/docker.sock" ;;
+    esac
+    for path in $candidates; do
+        if [ -S "$path" ] && [ -w "$path" ]; then say socket "ready $path"; return; fi
+    done
+    for path in $candidates; do
+        if [ -S "$path" ]; then say socket "denied $path"; return; fi
+    done
+    say socket "missing ${candidates%% *}"
+}
+
+echo k3arm-machine-1
+kernel; memory; limits; controllers; addresses; listeners; processes; socket
+echo end

@@ -1,0 +1,27 @@
+//! One SSH session a host: scripts, forwards, and the news that the connection has died.
+//!
+//! The user's own `ssh` program makes the connection, so that their config file, agent, jump hosts, certificates and
+//! known_hosts all apply; k3arm never sees a key and never asks a question. One master process holds the connection;
+//! scripts and forwards are channels in it, asked for over its control socket.
+//!
+//! ```text
+//! Session ── control socket ──► ssh (master) ══ one TCP connection ══► sshd ─► sh, docker.sock, 127.0.0.1:6443
+//!    └────── leash: a pipe ───► watchdog         (ends the master when the pipe closes, whatever ends k3arm)
+//! ```
+//!
+//! An unknown or changed host key is refused, always: [`Error::hint`] has the command that shows and accepts it. Nothing
+//! here knows what the scripts do or what speaks through the forwards.
+
+mod classify;
+mod control;
+mod error;
+mod forward;
+mod master;
+mod run;
+mod session;
+mod tail;
+mod target;
+
+pub use error::{Error, Forward, Refusal};
+pub use run::{Limits, Output};
+pub use session::{Options, Session};
