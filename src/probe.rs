@@ -1,16 +1,16 @@
 //! Host → Facts: connects, reads everything that planning may use, changes nothing.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::docker::{Engine, Expected};
 use crate::host::{EngineSocket, Facts, Host, HostName, MachineFacts, machine_script, parse_machine};
 use crate::oci::Digest;
 use crate::plan::{Failure, ImageOnHost};
-use crate::ssh::{Options, Session};
+use crate::ssh::{Limits, Options, Session};
 
 /// A script of a few file reads; a busy Pi may take seconds for it.
-const SCRIPT_TIMEOUT: Duration = Duration::from_secs(30);
+const LIMITS: Limits = Limits { output: 256 << 10, time: Duration::from_secs(30) };
 
 /// A host that answers: its one session, and its engine behind it.
 #[derive(Debug, Clone)]
@@ -39,15 +39,9 @@ pub async fn probe(host: &Host, options: &Options) -> Result<(Connection, Facts)
 }
 
 async fn machine(host: &Host, session: &Session) -> Result<(MachineFacts, EngineSocket), Failure> {
-    let run = session.run(machine_script(), None, SCRIPT_TIMEOUT).await;
+    let run = session.run(machine_script(), None, LIMITS).await;
     let output = run.map_err(|e| Failure::new(&e, e.hint()).on(&host.name))?;
-    parse_machine(&output.stdout, now()).map_err(|e| Failure::new(&e, None).on(&host.name))
-}
-
-/// Seconds since 1970, by this machine's clock.
-fn now() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX))
+    parse_machine(&output.stdout, SystemTime::now()).map_err(|e| Failure::new(&e, None).on(&host.name))
 }
 
 async fn engine(host: &Host, session: &Session, socket: EngineSocket) -> Result<Engine, Failure> {
@@ -57,7 +51,9 @@ async fn engine(host: &Host, session: &Session, socket: EngineSocket) -> Result<
         EngineSocket::Denied { path, user } => {
             return Err(failure(
                 format!("user {user} may not use Docker: {path} is not writable for it"),
-                format!("on the host: `sudo usermod -aG docker {user}`, then run this again (a new login picks the group up)"),
+                format!(
+                    "on the host: `sudo usermod -aG docker {user}`, then run this again (a new login picks the group up)"
+                ),
             ));
         }
         EngineSocket::Missing { path } => {
@@ -81,7 +77,7 @@ async fn facts(host: &Host, session: &Session, engine: &Engine, machine: Machine
 /// Bytes free where the engine keeps its data; `None` where that cannot be read.
 async fn disk_free(session: &Session, root: &str) -> Option<u64> {
     let script = "df -Pk -- \"$(cat)\" | awk 'NR == 2 { print $4 }'";
-    let output = session.run(script, Some(root.as_bytes()), SCRIPT_TIMEOUT).await.ok()?;
+    let output = session.run(script, Some(root.as_bytes()), LIMITS).await.ok()?;
     output.stdout.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 

@@ -18,7 +18,8 @@ pub(super) async fn prewarm(
     workshop: &Workshop<'_>,
 ) -> Result<Worked, Failure> {
     let host = &connection.host.name;
-    let missing = || Failure { host: Some(host.clone()), message: format!("nothing supplies {}", image.reference), hint: None };
+    let missing =
+        || Failure { host: Some(host.clone()), message: format!("nothing supplies {}", image.reference), hint: None };
     let mirror = workshop.mirror.ok_or_else(missing)?;
     let supply = workshop.supplies.get(&image.reference.to_string()).ok_or_else(missing)?;
     let familiar = image.reference.familiar();

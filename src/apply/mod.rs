@@ -138,4 +138,3 @@ fn subject(action: &Action) -> String {
 fn failure(connection: &Connection, error: &crate::docker::Error) -> Failure {
     Failure::new(error, error.hint()).on(&connection.host.name)
 }
-

@@ -129,7 +129,18 @@ impl<'a> Wait<'a> {
             started.extend(seconds(&status.started_at).map(|at| (node.name.clone(), at)));
         }
         let (suspected, told) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { awaited, fleet, events, began: Instant::now(), started, server, api: None, up: None, suspected, told })
+        Ok(Self {
+            awaited,
+            fleet,
+            events,
+            began: Instant::now(),
+            started,
+            server,
+            api: None,
+            up: None,
+            suspected,
+            told,
+        })
     }
 
     fn watchers(&self, sender: &mpsc::Sender<Notice>) -> Vec<impl Future<Output = ()> + Send + 'static> {
@@ -247,7 +258,9 @@ impl<'a> Wait<'a> {
         Err(Failure {
             host: waiting.first().map(|node| node.host.clone()),
             message: format!("{} not Ready after {} s: {state}", names.join(", "), self.awaited.timeout.as_secs()),
-            hint: Some("a slow board may need more: --timeout 15m; `docker logs` of the container shows what it does".into()),
+            hint: Some(
+                "a slow board may need more: --timeout 15m; `docker logs` of the container shows what it does".into(),
+            ),
         })
     }
 }

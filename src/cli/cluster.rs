@@ -161,8 +161,7 @@ impl Create {
             Ok(cluster) => cluster,
             Err(failure) => return output::failures(&[failure], Exit::Usage),
         };
-        let request =
-            CreateRequest { cluster, dry_run: self.dry_run, keep: self.keep, timeout: self.timeout };
+        let request = CreateRequest { cluster, dry_run: self.dry_run, keep: self.keep, timeout: self.timeout };
         let name = request.cluster.name.clone();
         match pipeline::create(request, environment).await {
             Ok(created) => self.created(&name, &created, environment, format).await,
@@ -183,7 +182,8 @@ impl Create {
             cluster.check().map_err(|e| Failure::new(&e, None))?;
             return Ok(cluster);
         };
-        let failure = |message: String| Failure { host: None, message: format!("{}: {message}", path.display()), hint: None };
+        let failure =
+            |message: String| Failure { host: None, message: format!("{}: {message}", path.display()), hint: None };
         let text = std::fs::read_to_string(path).map_err(|e| failure(e.to_string()))?;
         cluster::Cluster::parse(&text).map_err(|e| failure(e.to_string()))
     }
@@ -194,7 +194,7 @@ impl Create {
             return Exit::Done;
         };
         if !self.no_kubeconfig
-            && let Err(failure) = super::kubeconfig::write(kubeconfig, CurrentContext::Set, environment).await
+            && let Err(failure) = super::kubeconfig::write(kubeconfig, CurrentContext::Switch, environment).await
         {
             return output::failures(&[failure], Exit::Failed);
         }

@@ -41,7 +41,7 @@ impl Kubeconfig {
         let result = match self {
             Self::Get(target) => get(target, &environment).await,
             Self::Merge(merge) => {
-                let context = if merge.keep_context { CurrentContext::Keep } else { CurrentContext::Set };
+                let context = if merge.keep_context { CurrentContext::Keep } else { CurrentContext::Switch };
                 merge_one(merge.target, context, &environment).await
             }
         };
@@ -56,11 +56,7 @@ async fn get(target: Target, environment: &Environment) -> Result<Exit, pipeline
     Ok(Exit::Done)
 }
 
-async fn merge_one(
-    target: Target,
-    context: CurrentContext,
-    environment: &Environment,
-) -> Result<Exit, pipeline::Stop> {
+async fn merge_one(target: Target, context: CurrentContext, environment: &Environment) -> Result<Exit, pipeline::Stop> {
     let kubeconfig = pipeline::kubeconfig(&target.name, &target.host, environment).await?;
     write(&kubeconfig, context, environment).await?;
     Ok(Exit::Done)

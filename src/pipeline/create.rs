@@ -74,7 +74,13 @@ pub async fn create(request: CreateRequest, environment: &Environment) -> Result
 }
 
 /// Takes back what was made, or says how to.
-async fn undo(stop: Stop, request: &CreateRequest, journal: &Journal, fleet: &Fleet, environment: &Environment) -> Stop {
+async fn undo(
+    stop: Stop,
+    request: &CreateRequest,
+    journal: &Journal,
+    fleet: &Fleet,
+    environment: &Environment,
+) -> Stop {
     let name = &request.cluster.name;
     if request.keep {
         let what = format!("kept as it is; `k3arm cluster delete {name}` removes it");
@@ -166,7 +172,8 @@ async fn identity(comparison: &Comparison, probed: &Probed) -> Result<Identity, 
     let (Some(config), Some(authority), Some(id)) = (config, authority, id) else {
         return Err(Failure {
             host: Some(server.host.clone()),
-            message: "the server's volumes lack config.yaml or the cluster's CA, without which no agent can be added".into(),
+            message: "the server's volumes lack config.yaml or the cluster's CA, without which no agent can be added"
+                .into(),
             hint: Some("`k3arm cluster delete` it and create it anew".into()),
         });
     };
@@ -178,7 +185,7 @@ async fn carry_out(prepared: &Prepared, journal: &Journal, environment: &Environ
         return Ok(());
     }
     let store = Store::open(&environment.store).map_err(|e| Failure::new(&e, e.hint()))?;
-    let mirror = Mirror::start(store).await.map_err(|e| Failure::new(&e, None))?;
+    let mirror = Mirror::start(store).map_err(|e| Failure::new(&e, None))?;
     let workshop = Workshop {
         fleet: &prepared.probed.fleet,
         mirror: Some(&mirror),

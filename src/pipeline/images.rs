@@ -132,12 +132,8 @@ async fn pin_one(
     }
     let image = resolution::pin(&reference, &top.descriptor, &top.document, manifests);
     let blobs = image.platforms.values().flat_map(|image| std::iter::once(&image.config).chain(&image.layers));
-    let supply = Published {
-        blobs: blobs.cloned().collect(),
-        source: Upstream::of(registry, &reference),
-        reference,
-        documents,
-    };
+    let supply =
+        Published { blobs: blobs.cloned().collect(), source: Upstream::of(registry, &reference), reference, documents };
     Ok((image, supply))
 }
 
@@ -209,7 +205,7 @@ async fn prewarm_on(
     plan.push("Prewarm", steps);
     if !request.dry_run && !plan.is_empty() {
         let store = Store::open(&environment.store).map_err(|e| Failure::new(&e, e.hint()))?;
-        let mirror = Mirror::start(store).await.map_err(|e| Failure::new(&e, None))?;
+        let mirror = Mirror::start(store).map_err(|e| Failure::new(&e, None))?;
         let journal = Journal::default();
         let workshop = Workshop {
             fleet: &probed.fleet,

@@ -173,7 +173,9 @@ impl fmt::Display for Action {
                 image.image.manifest.digest.short(),
                 image.image.compressed_size as f64 / 1e6
             ),
-            Self::RemoveNode(node) if node.container.is_none() => write!(f, "remove volumes {}", node.volumes.join(", ")),
+            Self::RemoveNode(node) if node.container.is_none() => {
+                write!(f, "remove volumes {}", node.volumes.join(", "))
+            }
             Self::RemoveNode(node) => {
                 write!(f, "remove container {} and its {} volumes", node.name, node.volumes.len())
             }

@@ -64,5 +64,9 @@ fn unknown(kept: &VecDeque<String>) -> Cause {
         true => "k3s ended without a word".to_string(),
         false => format!("k3s ended; its log says\n    {}", shown.join("\n    ")),
     };
-    Cause { certainty: Certainty::Final, message, hint: "run the command with --keep, then `docker logs` of the container shows all of it".into() }
+    Cause {
+        certainty: Certainty::Final,
+        message,
+        hint: "run the command with --keep, then `docker logs` of the container shows all of it".into(),
+    }
 }

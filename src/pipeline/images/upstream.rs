@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use crate::oci::{Descriptor, Reference};
 use crate::plan::Failure;
 use crate::registry::{Client, Fetched};
-use crate::store::{Opened, Source, SourceError};
+use crate::store::{Source, SourceError, SourceStream};
 
 /// One repository of a registry.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ impl Upstream {
 }
 
 impl Source for Upstream {
-    fn open<'a>(&'a self, descriptor: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<Opened, SourceError>> {
+    fn open<'a>(&'a self, descriptor: &'a Descriptor, offset: u64) -> BoxFuture<'a, Result<SourceStream, SourceError>> {
         Box::pin(async move {
             let stream = self.registry.blob(&self.repository, descriptor, offset).await?;
             Ok(stream.map(|chunk| chunk.map_err(SourceError::from)).boxed())
