@@ -42,7 +42,7 @@ func answer(w http.ResponseWriter, r *http.Request) {
 
 // occupyKubelet listens on the ports of the kubelet and of kube-proxy.
 func (n *node) occupyKubelet(ctx context.Context) {
-	Occupy(ctx, "127.0.0.1:10248", "127.0.0.1:10249", "0.0.0.0:10256")
+	Occupy(ctx, "127.0.0.1:10248", "127.0.0.1:10249", "127.0.0.1:10256")
 	certificate := loadCertificate(filepath.Join(n.directory, "serving-kubelet.crt"), filepath.Join(n.directory, "serving-kubelet.key"))
 	if certificate == nil {
 		return
