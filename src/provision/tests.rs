@@ -132,10 +132,10 @@ fn a_new_cluster_is_pulled_created_and_started_server_first() {
       pi2  pull rancher/k3s:v1.36.3-k3s1 for linux/arm64 (05b3abf2579a, 83.0 MB)
     Server
       pi1  create container k3arm-home-pi1 (server pi1)
-            with /etc/rancher/k3s/config.yaml, /var/lib/rancher/k3s/server/tls/server-ca.crt, /var/lib/rancher/k3s/server/tls/server-ca.key
+            with /etc/rancher/k3arm/init, /etc/rancher/k3s/config.yaml, /var/lib/rancher/k3s/server/tls/server-ca.crt, /var/lib/rancher/k3s/server/tls/server-ca.key
     Agents
       pi2  create container k3arm-home-pi2 (agent pi2)
-            with /etc/rancher/k3s/config.yaml
+            with /etc/rancher/k3arm/init, /etc/rancher/k3s/config.yaml
     ");
 }
 

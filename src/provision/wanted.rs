@@ -18,8 +18,9 @@ use crate::plan::{ImageOnHost, PlannedNode, spec_hash};
 /// The node image as each host holds it.
 pub type Images = BTreeMap<HostName, ImageOnHost>;
 
-/// PID 1 of a node, in the shell of k3s' own image.
+/// PID 1 of a node, in the shell of k3s' own image; a file, so that `ps` on the host stays readable.
 const INIT: &str = include_str!("init.sh");
+const INIT_PATH: &str = "/etc/rancher/k3arm/init";
 
 /// Volumes of a node: suffix of the name, and where it is mounted. k3s' state, and all that must survive its container.
 const VOLUMES: [(&str, &str); 5] = [
@@ -138,7 +139,7 @@ impl Wanted {
         let volumes = VOLUMES.map(|(suffix, path)| (path.to_string(), format!("{name}-{suffix}")));
         let container = ContainerSpec {
             image: node.image.id().to_string(),
-            entrypoint: ["/bin/sh", "-c", INIT, "k3arm-init"].map(String::from).to_vec(),
+            entrypoint: ["/bin/sh", INIT_PATH].map(String::from).to_vec(),
             command: vec![node.role.to_string()],
             environment: self.environment(node),
             labels: self.labels(node, identity),
@@ -151,7 +152,8 @@ impl Wanted {
             mode: 0o600,
             content: Secret::new(self.settings(node).file(identity)),
         };
-        let mut files = vec![config];
+        let init = NodeFile { path: INIT_PATH.into(), mode: 0o755, content: Secret::new(INIT) };
+        let mut files = vec![init, config];
         if node.role == Role::Server {
             files.extend(authority(identity));
         }
