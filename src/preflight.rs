@@ -102,12 +102,12 @@ fn port_finding(cluster: &Cluster, host: &HostName, facts: &Facts) -> Option<Fin
         (Some(node), _) => {
             format!("node {} of cluster {}", node.labels.get(LABEL_NODE)?, node.labels.get(LABEL_CLUSTER)?)
         }
-        (None, Some(process)) => format!("`{process}`, which runs on the host itself"),
+        (None, Some(process)) => process.clone(),
         (None, None) => "another program".into(),
     };
     let hint = match other.and_then(|node| node.labels.get(LABEL_CLUSTER)) {
         Some(name) => format!("a Docker host runs one node: use another host, or `k3arm cluster delete {name}`"),
-        None => "`sudo ss -lntup` on the host shows who listens; stop it (`systemctl stop k3s k3s-agent` if it is k3s) and run the command again".into(),
+        None => "`sudo ss -lntup` on the host shows who listens; stop it (k3s: `sudo systemctl stop k3s k3s-agent`, or `docker stop` its container) and run the command again".into(),
     };
     let ports = match taken.iter().find(|port| **port == API_PORT).or(taken.first()) {
         Some(port) => format!("port {port} that a node needs is taken by {owner}"),

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::failure;
-use crate::cluster::{API_PORT, Cause, Certainty, NodeName, Role};
+use crate::cluster::{API_PORT, Cause, Certainty, ClusterName, NodeName, Role};
 use crate::host::HostName;
 use crate::kube::{Api, Kubeconfig, NodeStatus};
 use crate::plan::{Events, Failure, Progress};
@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The nodes that must become Ready.
 #[derive(Debug, Clone)]
 pub struct Awaited {
+    /// The cluster.
+    pub cluster: ClusterName,
     /// Server first.
     pub nodes: Vec<AwaitedNode>,
     /// When to give up.
@@ -162,7 +164,7 @@ impl<'a> Wait<'a> {
             Certainty::IfItLasts if !ended => {
                 self.suspected.insert(node.name, cause);
             }
-            _ => return Err(told(&node, &cause)),
+            _ => return Err(self.failure_of(&node, &cause)),
         }
         Ok(())
     }
@@ -218,6 +220,16 @@ impl<'a> Wait<'a> {
         status.ready && fresh
     }
 
+    /// A cause as the failure of its node.
+    fn failure_of(&self, node: &AwaitedNode, cause: &Cause) -> Failure {
+        let hint = cause.hint.replace("NODE", node.name.as_str()).replace("NAME", self.awaited.cluster.as_str());
+        Failure {
+            host: Some(node.host.clone()),
+            message: format!("node {}: {}", node.name, cause.message),
+            hint: Some(hint),
+        }
+    }
+
     fn tell(&mut self, nodes: &[NodeStatus]) {
         for node in &self.awaited.nodes {
             let status = nodes.iter().find(|status| status.name == node.name.as_str());
@@ -225,6 +237,9 @@ impl<'a> Wait<'a> {
                 (None, None) => "waiting for the API server".to_string(),
                 (None, Some(_)) => format!("waiting for node {} to join", node.name),
                 (Some(_), _) if self.is_ready(node, nodes) => format!("node {} is Ready", node.name),
+                (Some(status), _) if status.ready => {
+                    format!("waiting for node {} to report again since its container was started", node.name)
+                }
                 (Some(status), _) => {
                     let reason = &status.message;
                     format!("waiting for node {} to be Ready: {reason}", node.name)
@@ -247,7 +262,7 @@ impl<'a> Wait<'a> {
         if self.up.is_some_and(|up| up.elapsed() > PATIENCE) {
             let lasting = waiting.iter().find_map(|node| Some((node, self.suspected.get(&node.name)?)));
             if let Some((node, cause)) = lasting {
-                return Err(told(node, cause));
+                return Err(self.failure_of(node, cause));
             }
         }
         if self.began.elapsed() < self.awaited.timeout {
@@ -262,13 +277,5 @@ impl<'a> Wait<'a> {
                 "a slow board may need more: --timeout 15m; `docker logs` of the container shows what it does".into(),
             ),
         })
-    }
-}
-
-fn told(node: &AwaitedNode, cause: &Cause) -> Failure {
-    Failure {
-        host: Some(node.host.clone()),
-        message: format!("node {}: {}", node.name, cause.message),
-        hint: (!cause.hint.is_empty()).then(|| cause.hint.replace("NODE", node.name.as_str())),
     }
 }

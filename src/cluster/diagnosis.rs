@@ -33,6 +33,9 @@ struct Rule {
     hint: &'static str,
 }
 
+/// Only an agent says so of itself; a server says `not authorized` of the agents that it refuses.
+const JOINING: &str = "Waiting to retrieve agent configuration";
+
 /// In order: the first rule all of whose texts are in the line decides.
 const RULES: &[Rule] = &[
     Rule {
@@ -78,7 +81,7 @@ const RULES: &[Rule] = &[
         hint: "`k3arm cluster delete NAME` and create it again: the file in the node's volume was changed",
     },
     Rule {
-        texts: &["snapshotter cannot be enabled"],
+        texts: &[JOINING, "snapshotter cannot be enabled"],
         certainty: Certainty::Final,
         message: "the node's container may not mount overlayfs: it is not privileged, or its disk cannot carry it",
         hint: "`k3arm cluster delete NAME` and create it again: the container was not made by k3arm as it stands; check that the host's engine is not rootless",
@@ -96,13 +99,13 @@ const RULES: &[Rule] = &[
         hint: "stop the other k3s on this host (`systemctl stop k3s k3s-agent`, or `docker ps` for another node), then run the command again",
     },
     Rule {
-        texts: &["Node password rejected"],
+        texts: &[JOINING, "Node password rejected"],
         certainty: Certainty::Final,
         message: "the server knows a node of this name with another password: the volume of /etc/rancher (file node/password) is not the one it joined with",
         hint: "`kubectl delete node NODE` lets the name join anew, or give the machine another name",
     },
     Rule {
-        texts: &["not authorized"],
+        texts: &[JOINING, "not authorized"],
         certainty: Certainty::Final,
         message: "the server refuses the agent's token",
         hint: "the token in the node's /etc/rancher/k3s/config.yaml is not this cluster's: `k3arm cluster delete NAME` and create it again",
@@ -197,6 +200,7 @@ mod tests {
     #[test]
     fn ordinary_lines_are_no_cause() {
         for line in [
+            r#"level=error msg="Sending HTTP/1.1 401 response to 10.0.0.2:39980: not authorized""#,
             r#"time="…" level=info msg="Starting k3s v1.36.3+k3s1""#,
             r#"level=info msg="Waiting for API server to become available""#,
             "I1123 17:23:49.628516      15 server.go:204] ok",

@@ -205,7 +205,7 @@ fn awaited(wanted: &Wanted, timeout: Duration) -> Awaited {
         role: node.role,
         container: container_name(&wanted.cluster, &node.name),
     });
-    Awaited { nodes: nodes.collect(), timeout }
+    Awaited { cluster: wanted.cluster.clone(), nodes: nodes.collect(), timeout }
 }
 
 /// The kubeconfig for this machine: under the cluster's name, to the server's own address.
