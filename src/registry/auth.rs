@@ -105,7 +105,8 @@ impl Auth {
                 let (found, used, lacking) = self.sendable(renewal, &realm, found);
                 let wanted =
                     Wanted { realm, service: service.clone(), scope, found, registry: &renewal.endpoint.login };
-                let (authorization, until) = token::fetch(renewal.transport, &wanted, &used).await?;
+                let fetched = token::fetch(renewal.transport, &wanted, &used).await;
+                let (authorization, until) = fetched.map_err(|error| lacked(error, &lacking))?;
                 Ok(Grant { authorization: Some(authorization), used, until: Some(until), lacking })
             }
         }
@@ -168,14 +169,19 @@ pub(super) struct Renewal<'a> {
 }
 
 impl Grant {
-    /// What a refusal of this grant means. Where the user's credentials could not be had, that is the news.
+    /// What the answer to a request with this grant means.
     pub(super) async fn judge(self, answer: Answer, registry: &str) -> Result<Answer, Error> {
-        match (answer.accepted(registry, self.used).await, self.lacking) {
-            (Err(Error::Unauthorized { asked, registry, .. }), Some(source)) => {
-                Err(Error::Credentials { asked, registry, source })
-            }
-            (judged, _) => judged,
+        answer.accepted(registry, self.used).await.map_err(|error| lacked(error, &self.lacking))
+    }
+}
+
+/// Where the user's credentials could not be had, that is the news and not the refusal.
+fn lacked(error: Error, lacking: &Option<CredentialsError>) -> Error {
+    match (error, lacking) {
+        (Error::Unauthorized { asked, registry, .. }, Some(source)) => {
+            Error::Credentials { asked, registry, source: source.clone() }
         }
+        (error, _) => error,
     }
 }
 

@@ -221,7 +221,7 @@ impl Transfer {
     /// After the last byte: an answer of unannounced length may go on, and then it is not this blob.
     async fn finish(&mut self) -> Result<Option<Bytes>, Error> {
         let Some(mut part) = self.current.take() else { return Ok(None) };
-        if part.body.announced().is_some() {
+        if part.body.announced.is_some() {
             return Ok(None);
         }
         match part.body.chunk().await {
@@ -255,7 +255,7 @@ impl Transfer {
             }
         }
         let expected = if partial { size - position } else { size };
-        match answer.body.announced() {
+        match answer.body.announced {
             Some(length) if length > expected => Err(Error::Oversized { asked: asked(), limit: expected }),
             Some(length) if length < expected => {
                 Err(Error::Truncated { asked: asked(), received: length, expected: Some(expected), source: None })

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use super::asked::{Asked, Object};
+use super::asked::Asked;
 use super::credentials::{CredentialsError, Used};
 use super::rate_limit::RateLimit;
 use crate::oci::Digest;
@@ -266,28 +266,6 @@ impl Error {
         matches!(self.root(), Self::NotFound { .. })
     }
 
-    /// What to do next, where that is known.
-    pub fn hint(&self) -> Option<String> {
-        Some(match self.root() {
-            Self::NotFound { asked, .. } => not_found_hint(asked)?,
-            Self::Unauthorized { asked, .. } if asked.object == Object::Channels => return None,
-            Self::Unauthorized { registry, used, .. } => used.hint(registry),
-            Self::RateLimited { registry, used, limit, .. } => limit.hint(registry, used),
-            Self::Connect { problem, .. } => connect_hint(*problem)?.into(),
-            Self::Tls { problem, asked, .. } => tls_hint(*problem, asked)?,
-            Self::Timeout { .. } => "check the network, or name a mirror that is closer".into(),
-            Self::PlainHttpRefused { target, .. } => format!("use https, or allow plain HTTP for {target} by name"),
-            Self::Credentials { registry, source, .. } => source.hint(registry),
-            Self::Server { .. } | Self::Truncated { .. } | Self::Interrupted { .. } => {
-                "the server or the network has a problem that may pass: try again later".into()
-            }
-            Self::WrongDigest { .. } => {
-                "the registry, a mirror or something between changes content: do not use this image from there".into()
-            }
-            _ => return None,
-        })
-    }
-
     /// Whether the same request may succeed in a moment. A rate limit only does where the answer says so.
     pub(super) fn is_transient(&self) -> bool {
         match self {
@@ -305,35 +283,6 @@ impl Error {
             false => Self::Mirrors { tried: mirrors, source: Box::new(last) },
         }
     }
-}
-
-fn not_found_hint(asked: &Asked) -> Option<String> {
-    match &asked.object {
-        Object::Document(reference) if reference.digest().is_none() => {
-            Some(format!("check the spelling of {reference}, and that the tag exists"))
-        }
-        Object::Document(reference) => Some(format!("check that {} still has this digest", reference.name())),
-        _ => None,
-    }
-}
-
-fn connect_hint(problem: ConnectProblem) -> Option<&'static str> {
-    Some(match problem {
-        ConnectProblem::Dns => "check the spelling of the registry's name and this machine's DNS",
-        ConnectProblem::Refused => "check that the registry runs and listens on this port",
-        ConnectProblem::Timeout => "check the network, firewalls, and the HTTPS_PROXY variable",
-        ConnectProblem::Other => return None,
-    })
-}
-
-fn tls_hint(problem: TlsProblem, asked: &Asked) -> Option<String> {
-    Some(match problem {
-        TlsProblem::NotTls => format!("if {} speaks plain HTTP and you trust the network, allow it by name", asked.at),
-        TlsProblem::Date => "check this machine's clock (`date`)".into(),
-        TlsProblem::Issuer => "for a CA of your own, point SSL_CERT_FILE to a bundle that contains it".into(),
-        TlsProblem::Name => "use the name that the registry's certificate is made for".into(),
-        TlsProblem::Certificate | TlsProblem::Handshake => return None,
-    })
 }
 
 fn quoted(said: &Option<String>) -> String {

@@ -8,8 +8,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
-use super::credentials::Used;
-
 /// What the headers of a 429 answer say; every part may be missing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RateLimit {
@@ -49,22 +47,6 @@ impl RateLimit {
     pub fn wait(&self) -> Option<Duration> {
         self.retry_after.or(self.reset)
     }
-
-    pub(super) fn hint(&self, registry: &str, used: &Used) -> String {
-        let wait = match self.wait() {
-            Some(wait) => format!("try again in {}", span(wait)),
-            None => "try again later".into(),
-        };
-        match used {
-            Used::Credentials { .. } => format!("{wait}, or name a mirror of {registry}"),
-            _ => format!("{wait}, or log in for a higher limit: docker login {}", login(registry)),
-        }
-    }
-}
-
-/// What `docker login` takes: nothing for Docker Hub.
-pub(super) fn login(registry: &str) -> &str {
-    if registry == "docker.io" { "" } else { registry }
 }
 
 impl fmt::Display for RateLimit {
@@ -81,7 +63,7 @@ impl fmt::Display for RateLimit {
 }
 
 /// Seconds up to two minutes, then minutes, then hours and minutes.
-fn span(duration: Duration) -> String {
+pub(super) fn span(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let minutes = seconds.div_ceil(60);
     match (seconds, minutes) {
@@ -143,8 +125,6 @@ mod tests {
         };
         assert_eq!(limit, expected);
         assert_eq!(limit.to_string(), ", 0 of 100 left in 6 h, again in 83 min");
-        let hint = limit.hint("docker.io", &Used::Anonymous);
-        assert!(hint.starts_with("try again in 83 min, or log in"), "{hint}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::asked::{Asked, Object};
 use super::auth::basic_value;
-use super::credentials::{Credential, Found, Used};
+use super::credentials::{Credential, Found, Hidden, Used};
 use super::error::Error;
 use super::transport::{Request, Transport};
 
@@ -73,7 +73,7 @@ fn request(wanted: &Wanted<'_>, asked: Asked) -> Request {
     let credential = wanted.found.as_ref().map(|found| &found.credential);
     if let Some(Credential::IdentityToken(identity)) = credential {
         let form = form(wanted, &[("grant_type", "refresh_token"), ("refresh_token", &identity.0)]);
-        return Request { form: Some(form), ..Request::get(asked, url) };
+        return Request { form: Some(Hidden(form)), ..Request::get(asked, url) };
     }
     url.query_pairs_mut().extend_pairs(common(wanted));
     let authorization = match credential {

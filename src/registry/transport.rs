@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::Timeouts;
 use super::asked::{Asked, shown};
 use super::classify::failed_request;
-use super::credentials::Used;
+use super::credentials::{Hidden, Used};
 use super::endpoint::{PlainHttp, is_loopback};
 use super::error::Error;
 use super::rate_limit::RateLimit;
@@ -38,7 +38,7 @@ pub(super) struct Request {
     pub(super) authorization: Option<HeaderValue>,
     pub(super) range: Option<HeaderValue>,
     /// A form to post; such a request follows no redirect. `None` is a GET.
-    pub(super) form: Option<String>,
+    pub(super) form: Option<Hidden>,
 }
 
 impl Request {
@@ -65,6 +65,9 @@ pub(super) struct Body {
     pub(super) asked: Asked,
     response: reqwest::Response,
     idle: Duration,
+    /// Bytes in all, if the answer says so.
+    pub(super) announced: Option<u64>,
+    /// Bytes that have arrived.
     pub(super) received: u64,
 }
 
@@ -74,8 +77,10 @@ impl Transport {
         let mut asked = request.asked.clone();
         let mut url = request.url.clone();
         self.allowed(&asked, &url)?;
+        let mut redirected = false;
         for _ in 0..=MOST_REDIRECTS {
-            let redirected = url.origin() != request.url.origin();
+            // Who was left for another host does not get the authorization again by that host's choice.
+            redirected |= url.origin() != request.url.origin();
             let response = self.once(&asked, &request, &url, redirected).await?;
             let Some(next) = next(&asked, &request, &response, &url)? else {
                 return Ok(self.answer(asked, response, redirected));
@@ -111,7 +116,7 @@ impl Transport {
             builder = builder.header(RANGE, range);
         }
         if let Some(form) = &request.form {
-            builder = builder.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.clone());
+            builder = builder.header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form.0.clone());
         }
         // Connecting has a limit of its own inside the client; this one is for the headers.
         let waited = self.timeouts.connect + self.timeouts.idle;
@@ -127,7 +132,13 @@ impl Transport {
             status: response.status(),
             headers: response.headers().clone(),
             redirected,
-            body: Body { asked: asked.clone(), response, idle: self.timeouts.idle, received: 0 },
+            body: Body {
+                asked: asked.clone(),
+                idle: self.timeouts.idle,
+                announced: response.content_length(),
+                received: 0,
+                response,
+            },
             asked,
         }
     }
@@ -178,21 +189,15 @@ impl Answer {
 }
 
 impl Body {
-    /// Bytes that are announced, from here to the end.
-    pub(super) fn announced(&self) -> Option<u64> {
-        self.response.content_length().map(|length| length.saturating_sub(self.received))
-    }
-
     /// The next bytes, `None` at the end as the protocol marks it.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
-        let expected = self.response.content_length();
         let chunk = match timeout(self.idle, self.response.chunk()).await {
             Err(_) => return Err(Error::Timeout { asked: Box::new(self.asked.clone()), waited: self.idle }),
             Ok(Err(error)) => {
                 return Err(Error::Truncated {
                     asked: Box::new(self.asked.clone()),
                     received: self.received,
-                    expected,
+                    expected: self.announced,
                     source: Some(Box::new(error.without_url())),
                 });
             }
@@ -213,7 +218,7 @@ impl Body {
 
     async fn gather(&mut self, limit: u64) -> Result<Bytes, Error> {
         let oversized = |asked: &Asked| Error::Oversized { asked: Box::new(asked.clone()), limit };
-        if self.announced().is_some_and(|length| length > limit) {
+        if self.announced.is_some_and(|length| length > limit) {
             return Err(oversized(&self.asked));
         }
         let mut all = BytesMut::new();
