@@ -33,7 +33,7 @@ const (
 
 	// Heartbeat is how often a node renews its lease, Grace how old a lease may get before the node counts as lost.
 	Heartbeat = 10 * time.Second
-	Grace     = 45 * time.Second
+	Grace     = 50 * time.Second
 	// ImageScan is how often the directory of archives is looked at.
 	ImageScan = 3 * time.Second
 )
