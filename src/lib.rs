@@ -13,3 +13,7 @@
 pub mod cluster;
 pub mod host;
 pub mod oci;
+
+// Effects: each the only door to its protocol.
+pub mod mirror;
+pub mod store;

@@ -11,6 +11,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("oci", &[]),
     ("host", &["oci"]),
     ("cluster", &[]),
+    // Effects.
+    ("store", &["oci"]),
+    ("mirror", &["oci", "store"]),
 ];
 
 #[test]
