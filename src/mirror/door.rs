@@ -16,6 +16,7 @@ use super::Error;
 use super::request::Item;
 
 /// An image that a host may pull.
+#[derive(Clone)]
 pub struct Published {
     /// Its name upstream; the repository and the tag are taken over, the registry is not.
     pub reference: Reference,
