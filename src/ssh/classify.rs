@@ -4,7 +4,7 @@
 //! The most specific cause wins, wherever it stands; a text that is not known is kept as it is.
 
 use super::error::{Error, Refusal};
-use super::target::Target;
+use super::target::{Target, quoted};
 
 /// The cause of a connection that did not come about, from `ssh`'s standard error.
 pub(super) fn classify(stderr: &str, target: &Target) -> Error {
@@ -30,7 +30,7 @@ fn changed_key(lines: &[&str]) -> Option<Error> {
     let named = named.or_else(|| after.iter().find_map(|line| between(line, "host key for ", " has changed")));
     let host = named.unwrap_or("the host").to_string();
     let printed = after.iter().find(|line| line.starts_with("ssh-keygen ") && line.contains(" -R "));
-    let command = printed.map_or_else(|| format!("ssh-keygen -R {:?}", host), |line| line.to_string());
+    let command = printed.map_or_else(|| format!("ssh-keygen -R {}", quoted(&host)), |line| line.to_string());
     let fingerprint = after.iter().find(|line| line.starts_with("SHA256:"));
     Some(Error::ChangedHostKey {
         host,

@@ -12,8 +12,10 @@ use openssh::{ForwardType, Socket};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use super::error::{Error, Forward};
+use super::run::Limits;
 use super::session::{Kind, Remote, Session};
 use super::tail::printable;
+use super::target::quoted;
 
 /// For a forward's set-up; it is a round trip or two.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -66,7 +68,7 @@ impl Session {
 
     /// A round trip. Channels are opened in order, so whatever was asked for before has its answer afterwards.
     async fn round_trip(&self) -> Result<(), Error> {
-        self.run(":", None, super::Limits::default()).await.map(drop)
+        self.run(":", None, Limits::default()).await.map(drop)
     }
 }
 
@@ -79,8 +81,10 @@ impl Remote {
         let mark = self.master.said.mark();
         let trial = UnixStream::connect(&here).await.map_err(Error::Local)?;
         session.round_trip().await?;
-        self.allowed(ended(trial.into_std()), mark, forward).await?;
-        Ok(here)
+        // sshd answers alike for a socket that it may not forward and for one that nobody listens on.
+        let refused =
+            ended(trial.into_std()) && self.complaint(mark).await.is_some() && listens(session, remote).await?;
+        if refused { Err(Error::ForwardRefused { forward }) } else { Ok(here) }
     }
 
     async fn forward_to(&self, session: &Session, remote: SocketAddr) -> Result<SocketAddr, Error> {
@@ -90,8 +94,11 @@ impl Remote {
         let mark = self.master.said.mark();
         let trial = TcpStream::connect(here).await.map_err(Error::Local)?;
         session.round_trip().await?;
-        self.allowed(ended(trial.into_std()), mark, forward).await?;
-        Ok(here)
+        let complaint = if ended(trial.into_std()) { self.complaint(mark).await } else { None };
+        match complaint {
+            Some(text) if text.contains(PROHIBITED) => Err(Error::ForwardRefused { forward }),
+            _ => Ok(here),
+        }
     }
 
     async fn reverse(&self, local: SocketAddr) -> Result<u16, Error> {
@@ -134,17 +141,26 @@ impl Remote {
         }
     }
 
-    /// Whether a trial connection that `ended` did so because sshd forbids it; then `ssh` says so.
-    async fn allowed(&self, ended: bool, mark: usize, forward: Forward) -> Result<(), Error> {
-        if !ended {
-            return Ok(());
-        }
+    /// What `ssh` says of a channel that was refused; it says so before it hangs up here.
+    async fn complaint(&self, mark: usize) -> Option<String> {
         let complaint = self.master.said.contains(mark, "open failed");
-        match tokio::time::timeout(Duration::from_secs(1), complaint).await {
-            Ok(text) if text.contains(PROHIBITED) => Err(Error::ForwardRefused { forward }),
-            _ => Ok(()),
-        }
+        tokio::time::timeout(Duration::from_secs(1), complaint).await.ok()
     }
+}
+
+/// Whether a program on the host listens on the socket at `path` and this user may write to it.
+async fn listens(session: &Session, path: &str) -> Result<bool, Error> {
+    // Num, RefCount, Protocol, Flags (__SO_ACCEPTCON), Type, St, Inode, Path.
+    let script = format!(
+        r#"path={}; real=$(readlink -f "$path"); [ -S "$path" ] && [ -w "$path" ] || exit 1
+           while read -r _ _ _ flags _ _ _ bound; do
+               case $flags-$bound in 00010000-*/"${{path##*/}}") ;; *) continue ;; esac
+               [ "$(readlink -f "$bound")" = "$real" ] && exit 0
+           done < /proc/net/unix; exit 1"#,
+        quoted(path)
+    );
+    let output = session.run(&script, None, Limits::default()).await?;
+    Ok(output.status == Some(0))
 }
 
 /// Whether a connection has been ended from the other side, by the kernel's own word: the runtime may not have looked.

@@ -137,7 +137,7 @@ impl Watched {
         }
         // Its jump host's ssh may hold the pipe for a moment.
         let _ = tokio::time::timeout(END, listening).await;
-        drop(self.dir);
+        self.dir.remove();
         self.said.text().trim().into()
     }
 }
