@@ -87,7 +87,10 @@ fn no_such_host(line: &str) -> Option<Error> {
 fn unreachable(lines: &[&str], target: &Target) -> Option<Error> {
     lines.iter().find_map(|line| {
         let refusal = refusal(line)?;
-        let tried = between(line, "connect to host ", ": ").map(|tried| tried.replace(" port ", ":"));
+        let tried = between(line, "connect to host ", ": ");
+        let tried = tried
+            .and_then(|tried| tried.split_once(" port "))
+            .map(|(host, port)| if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") });
         Some(Error::Unreachable { address: tried.unwrap_or_else(|| target.ssh.host.clone()), refusal })
     })
 }

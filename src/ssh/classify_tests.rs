@@ -103,6 +103,8 @@ fn names_and_networks() {
             other => panic!("{stderr}: {other:?}"),
         }
     }
+    let error = told("ssh: connect to host fe80::1%eth0 port 22: Connection refused");
+    assert!(matches!(error, Error::Unreachable { address, .. } if address == "[fe80::1%eth0]:22"));
     let error = told("ssh: Could not resolve hostname pi1.local: Name or service not known");
     assert!(
         matches!(error, Error::NoSuchHost { host, reason } if host == "pi1.local" && reason.starts_with("Name or"))

@@ -16,7 +16,7 @@ use super::run::{self, Job, Limits, Output, Streams};
 use super::target::Target;
 use crate::host::{Destination, Host, SshDestination};
 
-/// sshd allows 10 sessions a connection by default (MaxSessions); some are left for others who share the connection.
+/// sshd allows 10 sessions a connection by default (MaxSessions), and counts one for a moment after its end.
 const SCRIPTS: usize = 6;
 
 /// For how long sshd may refuse a channel.
@@ -167,6 +167,11 @@ impl Remote {
 
     async fn run(&self, job: &Job, limit: usize) -> Result<Output, Error> {
         let _permit = self.scripts.acquire().await;
+        self.exchange(job, limit).await
+    }
+
+    /// Runs `job` at once, whatever else runs: for the one forward that is being set up.
+    pub(super) async fn exchange(&self, job: &Job, limit: usize) -> Result<Output, Error> {
         let mut child = self.spawn(job).await?;
         let pipes = (child.stdin().take(), child.stdout().take(), child.stderr().take());
         let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {

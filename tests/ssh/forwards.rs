@@ -130,3 +130,25 @@ async fn this_machine_needs_no_forward() {
         Some("/var/run/docker.sock")
     );
 }
+
+#[tokio::test]
+async fn forwards_do_not_wait_for_scripts() {
+    let sshd = Sshd::start("");
+    let session = sshd.session().await;
+    let busy: Vec<_> = (0..6)
+        .map(|_| {
+            let session = session.clone();
+            tokio::spawn(async move { session.run("sleep 4", None, k3arm::ssh::Limits::default()).await })
+        })
+        .collect();
+    let asked = std::time::Instant::now();
+    let (to, socket) = (session.forward_to(tcp_echo().await), session.forward_socket("/nowhere"));
+    let set_up = tokio::spawn({
+        let session = session.clone();
+        async move { session.reverse(SocketAddr::from(([127, 0, 0, 1], 1))).await }
+    });
+    let (to, socket, reverse) = tokio::join!(to, socket, set_up);
+    assert!(to.is_ok() && socket.is_ok() && reverse.is_ok_and(|port| port.is_ok()));
+    assert!(asked.elapsed() < std::time::Duration::from_secs(3), "{:?}", asked.elapsed());
+    busy.iter().for_each(tokio::task::JoinHandle::abort);
+}

@@ -32,7 +32,8 @@ async fn the_users_config_cannot_break_a_session() {
 #[tokio::test]
 async fn user_and_port_override_the_config() {
     let sshd = Sshd::start("");
-    let (user, port) = (std::env::var("USER").unwrap_or("root".into()), sshd.port);
+    let user = std::process::Command::new("id").arg("-un").output().expect("runs").stdout;
+    let (user, port) = (String::from_utf8_lossy(&user).trim().to_string(), sshd.port);
     let text = std::fs::read_to_string(sshd.path("config")).expect("there");
     std::fs::write(sshd.path("config"), text.replace(&format!("Port {port}"), "Port 1\nUser nobody")).expect("written");
     let session = Session::connect(&host(&format!("ssh://{user}@127.0.0.1:{port}")), &sshd.options()).await;
@@ -123,6 +124,18 @@ async fn each_way_of_being_unreachable_is_told_apart() {
     assert!(begin.elapsed() < Duration::from_secs(9), "{:?}", begin.elapsed());
     sshd.configure("user", "HostName no-such-host.invalid");
     assert!(matches!(refused(&sshd).await, Error::NoSuchHost { .. }));
+}
+
+#[tokio::test]
+async fn a_login_that_hangs_has_an_end() {
+    let sshd = Sshd::start("AuthorizedKeysCommand /bin/sleep 60\nAuthorizedKeysCommandUser root");
+    sshd.configure("stranger", "");
+    let mut options = sshd.options();
+    options.connect_timeout = Duration::from_secs(1);
+    let begin = Instant::now();
+    let error = Session::connect(&host("test"), &options).await.expect_err("it hangs");
+    assert!(matches!(error, Error::Timeout { attempted: "the login", .. }), "{error:?}");
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
 }
 
 #[tokio::test]
