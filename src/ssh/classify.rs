@@ -4,7 +4,7 @@
 //! The most specific cause wins, wherever it stands; a text that is not known is kept as it is.
 
 use super::error::{Error, Refusal};
-use super::target::Target;
+use super::target::{Target, quoted};
 
 /// The cause of a connection that did not come about, from `ssh`'s standard error.
 pub(super) fn classify(stderr: &str, target: &Target) -> Error {
@@ -30,7 +30,7 @@ fn changed_key(lines: &[&str]) -> Option<Error> {
     let named = named.or_else(|| after.iter().find_map(|line| between(line, "host key for ", " has changed")));
     let host = named.unwrap_or("the host").to_string();
     let printed = after.iter().find(|line| line.starts_with("ssh-keygen ") && line.contains(" -R "));
-    let command = printed.map_or_else(|| format!("ssh-keygen -R {:?}", host), |line| line.to_string());
+    let command = printed.map_or_else(|| format!("ssh-keygen -R {}", quoted(&host)), |line| line.to_string());
     let fingerprint = after.iter().find(|line| line.starts_with("SHA256:"));
     Some(Error::ChangedHostKey {
         host,
@@ -87,7 +87,10 @@ fn no_such_host(line: &str) -> Option<Error> {
 fn unreachable(lines: &[&str], target: &Target) -> Option<Error> {
     lines.iter().find_map(|line| {
         let refusal = refusal(line)?;
-        let tried = between(line, "connect to host ", ": ").map(|tried| tried.replace(" port ", ":"));
+        let tried = between(line, "connect to host ", ": ");
+        let tried = tried
+            .and_then(|tried| tried.split_once(" port "))
+            .map(|(host, port)| if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") });
         Some(Error::Unreachable { address: tried.unwrap_or_else(|| target.ssh.host.clone()), refusal })
     })
 }

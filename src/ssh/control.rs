@@ -42,6 +42,11 @@ impl ControlDir {
         Ok(Self { folder, forwards: AtomicU32::new(0), _lock: lock })
     }
 
+    /// Removes the directory now, whoever still holds it.
+    pub(super) fn remove(&self) {
+        let _ = fs::remove_dir_all(self.folder.path());
+    }
+
     /// The master's control socket.
     pub(super) fn socket(&self) -> PathBuf {
         self.folder.path().join("c")

@@ -231,6 +231,7 @@ impl Error {
                 format!("`{command} true` must work in silence: give this user a shell and its key no forced command")
             }
             Self::Disconnected(_) => "check the host's power and network, then run the same command again".into(),
+            Self::Exec(_) => "sshd may allow too few sessions at once: set `MaxSessions 10` in its sshd_config".into(),
             Self::ForwardRefused { forward } => {
                 format!("set `{}` in the host's /etc/ssh/sshd_config and reload sshd", forward.setting())
             }

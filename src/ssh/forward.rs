@@ -12,8 +12,10 @@ use openssh::{ForwardType, Socket};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use super::error::{Error, Forward};
+use super::run::{Job, Limits};
 use super::session::{Kind, Remote, Session};
 use super::tail::printable;
+use super::target::quoted;
 
 /// For a forward's set-up; it is a round trip or two.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -35,7 +37,7 @@ impl Session {
     pub async fn forward_socket(&self, remote: &str) -> Result<PathBuf, Error> {
         match &*self.0 {
             Kind::Local => Ok(remote.into()),
-            Kind::Remote(host) => self.within("a forward", PATIENCE, host.forward_socket(self, remote)).await,
+            Kind::Remote(host) => self.within("a forward", PATIENCE, host.forward_socket(remote)).await,
         }
     }
 
@@ -46,7 +48,7 @@ impl Session {
     pub async fn forward_to(&self, remote: SocketAddr) -> Result<SocketAddr, Error> {
         match &*self.0 {
             Kind::Local => Ok(remote),
-            Kind::Remote(host) => self.within("a forward", PATIENCE, host.forward_to(self, remote)).await,
+            Kind::Remote(host) => self.within("a forward", PATIENCE, host.forward_to(remote)).await,
         }
     }
 
@@ -63,35 +65,34 @@ impl Session {
             Kind::Remote(host) => self.within("a reverse forward", PATIENCE, host.reverse(local)).await,
         }
     }
-
-    /// A round trip. Channels are opened in order, so whatever was asked for before has its answer afterwards.
-    async fn round_trip(&self) -> Result<(), Error> {
-        self.run(":", None, super::Limits::default()).await.map(drop)
-    }
 }
 
 impl Remote {
-    async fn forward_socket(&self, session: &Session, remote: &str) -> Result<PathBuf, Error> {
+    async fn forward_socket(&self, remote: &str) -> Result<PathBuf, Error> {
         let _alone = self.forwarding.lock().await;
         let forward = Forward::Socket(remote.to_string());
         let here = self.dir.next_forward();
         self.listen(Socket::from(here.as_path()), Socket::from(Path::new(remote)), &forward).await?;
         let mark = self.master.said.mark();
         let trial = UnixStream::connect(&here).await.map_err(Error::Local)?;
-        session.round_trip().await?;
-        self.allowed(ended(trial.into_std()), mark, forward).await?;
-        Ok(here)
+        self.round_trip().await?;
+        // sshd answers alike for a socket that it may not forward and for one that nobody listens on.
+        let refused = ended(trial.into_std()) && self.complaint(mark).await.is_some() && self.listens(remote).await?;
+        if refused { Err(Error::ForwardRefused { forward }) } else { Ok(here) }
     }
 
-    async fn forward_to(&self, session: &Session, remote: SocketAddr) -> Result<SocketAddr, Error> {
+    async fn forward_to(&self, remote: SocketAddr) -> Result<SocketAddr, Error> {
         let _alone = self.forwarding.lock().await;
         let forward = Forward::To(remote);
         let here = self.listen_on_a_port(remote, &forward).await?;
         let mark = self.master.said.mark();
         let trial = TcpStream::connect(here).await.map_err(Error::Local)?;
-        session.round_trip().await?;
-        self.allowed(ended(trial.into_std()), mark, forward).await?;
-        Ok(here)
+        self.round_trip().await?;
+        let complaint = if ended(trial.into_std()) { self.complaint(mark).await } else { None };
+        match complaint {
+            Some(text) if text.contains(PROHIBITED) => Err(Error::ForwardRefused { forward }),
+            _ => Ok(here),
+        }
     }
 
     async fn reverse(&self, local: SocketAddr) -> Result<u16, Error> {
@@ -134,16 +135,30 @@ impl Remote {
         }
     }
 
-    /// Whether a trial connection that `ended` did so because sshd forbids it; then `ssh` says so.
-    async fn allowed(&self, ended: bool, mark: usize, forward: Forward) -> Result<(), Error> {
-        if !ended {
-            return Ok(());
-        }
+    /// A round trip. Channels are opened in order, so whatever was asked for before has its answer afterwards.
+    async fn round_trip(&self) -> Result<(), Error> {
+        self.exchange(&Job::new(":", &[]), Limits::default().output).await.map(drop)
+    }
+
+    /// Whether a program on the host listens on the socket at `path` and this user may write to it.
+    async fn listens(&self, path: &str) -> Result<bool, Error> {
+        // Num, RefCount, Protocol, Flags (__SO_ACCEPTCON), Type, St, Inode, Path.
+        let script = format!(
+            r#"path={}; real=$(readlink -f "$path"); [ -S "$path" ] && [ -w "$path" ] || exit 1
+           while read -r _ _ _ flags _ _ _ bound; do
+               case $flags-$bound in 00010000-*/"${{path##*/}}") ;; *) continue ;; esac
+               [ "$(readlink -f "$bound")" = "$real" ] && exit 0
+           done < /proc/net/unix; exit 1"#,
+            quoted(path)
+        );
+        let output = self.exchange(&Job::new(&script, &[]), Limits::default().output).await?;
+        Ok(output.status == Some(0))
+    }
+
+    /// What `ssh` says of a channel that was refused; it says so before it hangs up here.
+    async fn complaint(&self, mark: usize) -> Option<String> {
         let complaint = self.master.said.contains(mark, "open failed");
-        match tokio::time::timeout(Duration::from_secs(1), complaint).await {
-            Ok(text) if text.contains(PROHIBITED) => Err(Error::ForwardRefused { forward }),
-            _ => Ok(()),
-        }
+        tokio::time::timeout(Duration::from_secs(1), complaint).await.ok()
     }
 }
 

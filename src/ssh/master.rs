@@ -15,7 +15,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{Notify, watch};
 
 use super::control::ControlDir;
-use super::error::{Error, Refusal};
+use super::error::Error;
 use super::tail::Tail;
 use super::target::Target;
 use super::{Options, classify};
@@ -82,7 +82,7 @@ impl Master {
         match tokio::time::timeout(patience, ready(stdout)).await {
             Ok(true) => Ok(master),
             Ok(false) => Err(classify::classify(&master.died().await, target)),
-            Err(_) => Err(Error::Unreachable { address: target.ssh.host.clone(), refusal: Refusal::TimedOut }),
+            Err(_) => Err(Error::Timeout { attempted: "the login", after: patience }),
         }
     }
 
@@ -137,7 +137,7 @@ impl Watched {
         }
         // Its jump host's ssh may hold the pipe for a moment.
         let _ = tokio::time::timeout(END, listening).await;
-        drop(self.dir);
+        self.dir.remove();
         self.said.text().trim().into()
     }
 }
@@ -154,6 +154,10 @@ fn command(target: &Target, options: &Options, socket: &Path) -> Command {
     shell.args(["--", &target.ssh.host]);
     // A jump host's ssh does not inherit BatchMode, and would ask on the terminal: it gets a mouth that says no.
     shell.env("LC_ALL", "C").env("SSH_ASKPASS", "/bin/false").env("SSH_ASKPASS_REQUIRE", "force");
+    // Our LocalCommand is run by the shell that $SHELL names; a service's user has none that runs anything.
+    if std::env::var("SHELL").map_or(true, |shell| shell.ends_with("/nologin") || shell.ends_with("/false")) {
+        shell.env("SHELL", "/bin/sh");
+    }
     // An own process group: Ctrl-C is for k3arm, which still has to clean up through this connection.
     shell.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
     shell

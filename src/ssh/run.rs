@@ -126,3 +126,52 @@ pub(super) fn said(output: &Output) -> String {
     let lines: Vec<&str> = all.lines().map(str::trim).filter(|line| !line.is_empty()).take(3).collect();
     if lines.is_empty() { format!("it ended with {:?} and said nothing", output.status) } else { lines.join("; ") }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// What sshd does with a command line: `SHELL -c LINE`.
+    fn by(shell: &[&str], job: &Job, cut: usize) -> std::process::Output {
+        let mut command = Command::new(shell[0]);
+        command.args(&shell[1..]).args(["-c", &job.command]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("starts");
+        let mut stdin = child.stdin.take().expect("piped");
+        stdin.write_all(&job.payload[..job.payload.len() - cut]).expect("sent");
+        drop(stdin);
+        child.wait_with_output().expect("ends")
+    }
+
+    #[test]
+    fn every_login_shell_reads_the_line_alike() {
+        let shells: [&[&str]; 8] =
+            [&["sh"], &["dash"], &["bash"], &["zsh"], &["fish"], &["tcsh"], &["busybox", "sh"], &["ksh"]];
+        let job = Job::new("echo \"it's ! $((1 + 2)) \\$x\" 'é'\nfor x in a b; do cat; done\nexit 7", b"in'put\"!\n");
+        let mut tried = 0;
+        for shell in shells {
+            let there = Command::new(shell[0]).arg("-c").arg("true").stdin(Stdio::null()).output().is_ok();
+            if !there {
+                eprintln!("SKIPPED: {shell:?} is not on this machine");
+                continue;
+            }
+            let output = by(shell, &job, 0);
+            assert_eq!(String::from_utf8_lossy(&output.stdout), "it's ! 3 $x é\nin'put\"!\n", "{shell:?} {output:?}");
+            assert_eq!(output.status.code(), Some(7), "{shell:?}");
+            tried += 1;
+        }
+        assert!(tried >= 2);
+    }
+
+    #[test]
+    fn a_script_that_was_cut_does_not_run() {
+        let job = Job::new("echo dangerous\necho more", b"");
+        for cut in 1..job.payload.len() {
+            let output = by(&["sh"], &job, cut);
+            assert_eq!((output.stdout.len(), output.status.code()), (0, Some(125)), "{cut}");
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::process::Command;
 use tokio::sync::{Mutex, Semaphore};
@@ -16,8 +16,11 @@ use super::run::{self, Job, Limits, Output, Streams};
 use super::target::Target;
 use crate::host::{Destination, Host, SshDestination};
 
-/// sshd allows 10 sessions a connection by default (MaxSessions); some are left for others who share the connection.
+/// sshd allows 10 sessions a connection by default (MaxSessions), and counts one for a moment after its end.
 const SCRIPTS: usize = 6;
+
+/// For how long sshd may refuse a channel.
+const REFUSALS: Duration = Duration::from_secs(3);
 
 /// What the first script prints: proof that there is a shell.
 const HELLO: &str = "k3arm-hello";
@@ -164,12 +167,12 @@ impl Remote {
 
     async fn run(&self, job: &Job, limit: usize) -> Result<Output, Error> {
         let _permit = self.scripts.acquire().await;
-        let mut command = self.channels.raw_command(&job.command);
-        command.stdin(openssh::Stdio::piped()).stdout(openssh::Stdio::piped()).stderr(openssh::Stdio::piped());
-        let mut child = match command.spawn().await {
-            Ok(child) => child,
-            Err(error) => return Err(self.explain(error).await),
-        };
+        self.exchange(job, limit).await
+    }
+
+    /// Runs `job` at once, whatever else runs: for the one forward that is being set up.
+    pub(super) async fn exchange(&self, job: &Job, limit: usize) -> Result<Output, Error> {
+        let mut child = self.spawn(job).await?;
         let pipes = (child.stdin().take(), child.stdout().take(), child.stderr().take());
         let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
             return Err(Error::Local(std::io::Error::other("no pipes to the channel")));
@@ -187,6 +190,23 @@ impl Remote {
             Err(error) => return Err(self.explain(error).await),
         };
         Ok(Output { status, stdout, stderr })
+    }
+
+    /// Opens a channel. sshd may still count one that has just ended, or allow fewer than we think: a refusal is taken
+    /// for an answer only if it lasts.
+    async fn spawn(&self, job: &Job) -> Result<openssh::Child<&openssh::Session>, Error> {
+        let refused_for_good = Instant::now() + REFUSALS;
+        loop {
+            let mut command = self.channels.raw_command(&job.command);
+            command.stdin(openssh::Stdio::piped()).stdout(openssh::Stdio::piped()).stderr(openssh::Stdio::piped());
+            match command.spawn().await {
+                Ok(child) => return Ok(child),
+                Err(openssh::Error::SshMux(_)) if self.master.is_alive() && Instant::now() < refused_for_good => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => return Err(self.explain(error).await),
+            }
+        }
     }
 
     /// A failed channel is the connection's fault, if that is about to be known as dead.
