@@ -6,7 +6,7 @@ use bollard::models::CreateImageInfo;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures_util::StreamExt;
 
-use super::error::{Failure, is_no_space, one_line};
+use super::error::{Failure, one_line, without_secret};
 use super::{Engine, Error};
 use crate::oci::{Digest, Platform};
 
@@ -32,8 +32,7 @@ impl Engine {
     /// pull. Where the digest is an index, `platform` says which of its images is wanted.
     ///
     /// # Errors
-    /// [`Error::Pull`] with the engine's reason, [`Error::NoSpace`], [`Error::NotFound`], [`Error::Timeout`],
-    /// [`Error::Disconnected`]; none, if the engine holds the image nevertheless.
+    /// [`Error::Pull`] with the engine's reason, [`Error::NoSpace`], [`Error::Timeout`], [`Error::Disconnected`]; none, if the engine holds the image nevertheless.
     pub async fn pull(
         &self,
         name: &str,
@@ -45,7 +44,7 @@ impl Engine {
         // Some engines end a good pull with an error (bollard#560): what they hold counts.
         match self.image_named(&format!("{name}@{digest}")).await {
             Ok(Some(facts)) if facts.usable_manifests.as_ref().is_none_or(|usable| !usable.is_empty()) => {
-                tracing::debug!(%error, name, "the pull ended with an error, but the image is there");
+                tracing::debug!(%error, "the pull ended with an error, but the image is there");
                 Ok(())
             }
             _ => Err(error),
@@ -69,7 +68,7 @@ impl Engine {
         loop {
             match tokio::time::timeout(Self::SILENCE, lines.next()).await {
                 Ok(Some(Ok(line))) => progress(line.into()),
-                Ok(Some(Err(error))) => return Err(refused(image, error)),
+                Ok(Some(Err(error))) => return Err(refused(&image, error)),
                 Ok(None) => return Ok(()),
                 Err(_) => return Err(Failure::Timeout(Self::SILENCE).during(format!("hear from the pull of {image}"))),
             }
@@ -77,14 +76,13 @@ impl Engine {
     }
 }
 
-/// An error inside the stream is the engine's reason; one of the stream is ours.
-fn refused(name: String, error: bollard::errors::Error) -> Error {
-    match Failure::from_bollard(error, Engine::SILENCE) {
-        Failure::Stream(message) if !is_no_space(&message) => Error::Pull { name, message: one_line(&message) },
-        failure => match failure.during(format!("pull {name}")) {
-            Error::Api { message, .. } => Error::Pull { name, message },
-            other => other,
-        },
+/// What the engine says is its reason, wherever it says it; a broken connection is ours.
+fn refused(image: &str, error: bollard::errors::Error) -> Error {
+    match Failure::from_bollard(error, Engine::SILENCE).during(format!("pull {image}")) {
+        Error::Api { message, .. } | Error::NotFound { message, .. } => {
+            Error::Pull { name: without_secret(image), message }
+        }
+        other => other,
     }
 }
 
