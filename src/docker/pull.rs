@@ -98,3 +98,55 @@ impl From<CreateImageInfo> for PullProgress {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+    use crate::docker::transport::tests::Fake;
+
+    const FAILED: &str = "{\"status\":\"Downloading\",\"id\":\"abc\",\"progressDetail\":{\"current\":5,\"total\":-1}}\r\n\
+                          {\"errorDetail\":{\"message\":\"write /x: no space left on device\"},\"error\":\"x\"}\r\n";
+
+    /// An engine whose pulls say `progress` and then nothing more, or go on for ever; `held` is its answer about images.
+    fn engine(progress: &'static str, ends: bool, held: &'static str) -> Fake {
+        Fake::serving(move |request, mut stream| async move {
+            let body = match request.split(' ').nth(1).unwrap_or_default() {
+                path if path.starts_with("/images/create") => progress,
+                path if path.starts_with("/images/") => held,
+                _ => "OK",
+            };
+            let status = if body.is_empty() { "404 Not Found" } else { "200 OK" };
+            let _ = stream.write_all(format!("HTTP/1.1 {status}\r\n\r\n{body}").as_bytes()).await;
+            while !ends && request.contains("/images/create") {
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+
+    async fn pull(fake: Fake, progress: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), Error> {
+        let platform = Platform::new("linux", "arm64", None);
+        fake.engine().await.unwrap().pull("127.0.0.1:1/a", &Digest::of(b""), &platform, progress).await
+    }
+
+    #[tokio::test]
+    async fn an_error_in_the_stream_counts_unless_the_image_is_there() {
+        let lines = std::sync::Mutex::new(Vec::new());
+        let full = pull(engine(FAILED, true, ""), &|line| lines.lock().unwrap().push(line)).await.unwrap_err();
+        assert!(matches!(full, Error::NoSpace { .. }), "{full:?}");
+        let [line] = lines.into_inner().unwrap().try_into().unwrap();
+        let seen = PullProgress { layer: "abc".into(), status: "Downloading".into(), current: Some(5), total: None };
+        assert_eq!(line, seen);
+        let held = "{\"Id\":\"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}";
+        assert!(pull(engine(FAILED, true, held), &|_| {}).await.is_ok(), "a spurious error");
+        let garbage = pull(engine("nonsense\r\n", true, ""), &|_| {}).await.unwrap_err();
+        assert!(matches!(garbage, Error::Malformed { .. }), "{garbage:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_says_nothing_more_is_given_up() {
+        let silent = pull(engine("{\"status\":\"Downloading\"}\r\n", false, ""), &|_| {}).await.unwrap_err();
+        assert!(matches!(silent, Error::Timeout { within: Engine::SILENCE, .. }), "{silent:?}");
+    }
+}

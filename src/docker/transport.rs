@@ -202,7 +202,7 @@ impl Failure {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixListener;
 
@@ -210,28 +210,38 @@ mod tests {
     use crate::docker::{Engine, Error};
 
     /// A socket where everybody is told `answer`; with `endless`, its last byte again and again.
-    struct Fake {
+    pub(crate) struct Fake {
         directory: tempfile::TempDir,
     }
 
     impl Fake {
         fn new(answer: &'static [u8], endless: bool) -> Self {
+            Self::serving(move |_, mut stream| async move {
+                let _ = stream.write_all(answer).await;
+                let last = [*answer.last().unwrap_or(&b' '); 65536];
+                while endless && stream.write_all(&last).await.is_ok() {}
+            })
+        }
+
+        /// Each connection is served with its request's first line.
+        pub(crate) fn serving<F>(serve: impl Fn(String, UnixStream) -> F + Send + 'static) -> Self
+        where
+            F: Future<Output = ()> + Send + 'static,
+        {
             let directory = tempfile::tempdir().unwrap();
             let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
             tokio::spawn(async move {
                 while let Ok((mut stream, _)) = listener.accept().await {
-                    tokio::spawn(async move {
-                        let _ = stream.read(&mut [0; 4096]).await;
-                        let _ = stream.write_all(answer).await;
-                        let last = [*answer.last().unwrap_or(&b' '); 65536];
-                        while endless && stream.write_all(&last).await.is_ok() {}
-                    });
+                    let mut request = [0; 4096];
+                    let length = stream.read(&mut request).await.unwrap_or_default();
+                    let text = String::from_utf8_lossy(&request[..length]).into_owned();
+                    tokio::spawn(serve(text.lines().next().unwrap_or_default().into(), stream));
                 }
             });
             Self { directory }
         }
 
-        async fn engine(&self) -> Result<Engine, Error> {
+        pub(crate) async fn engine(&self) -> Result<Engine, Error> {
             Engine::connect(&self.directory.path().join("socket")).await
         }
     }
