@@ -203,7 +203,7 @@ impl ImageFacts {
         }
         let is_target = self.id == image.manifest || image.index.as_ref() == Some(&self.id);
         let usable = self.usable_manifests.as_ref();
-        is_target && self.config.is_none() && usable.is_none_or(|usable| usable.contains(&image.manifest))
+        is_target && usable.is_none_or(|usable| usable.contains(&image.manifest))
     }
 }
 
