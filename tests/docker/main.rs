@@ -246,6 +246,10 @@ async fn a_node_is_made_listed_stopped_and_removed() {
     remove(&engine, &spec).await;
     assert!(engine.state(&container).await.unwrap_err().is_not_found());
     assert!(!engine.volumes().await.unwrap().keys().any(|name| name.contains("life")));
+    let anonymous = node.volumes.iter().find(|name| !name.starts_with("k3arm")).unwrap();
+    let socket = std::env::var("K3ARM_TEST_DOCKER").unwrap();
+    let docker = bollard::Docker::connect_with_unix(&socket, 60, bollard::API_DEFAULT_VERSION).unwrap();
+    assert!(docker.inspect_volume(anonymous).await.is_err(), "the image's own volume is left");
     drop_image(&engine, &image).await;
 }
 
