@@ -3,6 +3,7 @@
 //! Written as kubectl does: under `<file>.lock`, and over a temporary file that takes the old one's place, so that a
 //! reader sees the old or the new one and a crash loses neither. Comments are lost, as with kubectl.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -33,11 +34,12 @@ const LOCK_STEP: Duration = Duration::from_millis(50);
 /// # Errors
 /// [`Error::NoHome`].
 pub fn default_file() -> Result<PathBuf, Error> {
-    let named = std::env::var_os("KUBECONFIG").unwrap_or_default();
-    if let Some(first) = std::env::split_paths(&named).find(|path| !path.as_os_str().is_empty()) {
-        return Ok(first);
-    }
-    Ok(etcetera::home_dir().map_err(|_| Error::NoHome)?.join(".kube").join("config"))
+    choose(&std::env::var_os("KUBECONFIG").unwrap_or_default(), etcetera::home_dir().ok()).ok_or(Error::NoHome)
+}
+
+fn choose(kubeconfig: &OsStr, home: Option<PathBuf>) -> Option<PathBuf> {
+    let first = std::env::split_paths(kubeconfig).find(|path| !path.as_os_str().is_empty());
+    first.or_else(|| Some(home?.join(".kube").join("config")))
 }
 
 /// Puts the cluster, user and context of `kubeconfig` into `file`, in place of those of the same names. `false`: they
@@ -315,6 +317,14 @@ current-context: work
         assert_eq!(value(&file)["current-context"], "");
         assert!(!fs::read_to_string(&file).unwrap().contains("k3arm-home"));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no lock and no temporary file is left");
+    }
+
+    #[test]
+    fn the_first_named_file_is_used() {
+        let chosen = |kubeconfig: &str, home: Option<&str>| choose(kubeconfig.as_ref(), home.map(PathBuf::from));
+        assert_eq!(chosen("", Some("/home/pi")), Some("/home/pi/.kube/config".into()));
+        assert_eq!(chosen(":/a:/b", Some("/home/pi")), Some("/a".into()));
+        assert_eq!(chosen("", None), None);
     }
 
     #[tokio::test]

@@ -337,3 +337,17 @@ async fn one_shots_run_and_are_gone() {
     }
     drop_image(&engine, &image).await;
 }
+
+/// Compiles only if every future may move between threads, as hosts are worked on in parallel.
+#[expect(dead_code)]
+fn futures_are_send(engine: &Engine, image: &Image, spec: &ContainerSpec, shot: &OneShot) {
+    fn send(_: impl Send) {}
+    let (reference, minute) = (&image.expected.reference, Duration::from_secs(60));
+    send(Engine::connect(Path::new("")));
+    send((engine.facts(), engine.nodes(), engine.volumes(), engine.temporary_names(), engine.sweep_one_shots()));
+    send((engine.image(reference), engine.holds(&image.expected), engine.tag("", reference), engine.untag("")));
+    send(engine.pull("", &image.layer, &image.platform, &|_| {}));
+    send((engine.create(spec), engine.start(""), engine.stop("", minute), engine.remove("", &[]), engine.wait("")));
+    send((engine.put_files("", &[]), engine.get_file("", "", 1), engine.state(""), engine.run_once(shot, minute)));
+    send((engine.logs("", Since::Start, Follow::No), engine.tail("", Since::Start, 1), engine.remove_volume("")));
+}
