@@ -185,7 +185,7 @@ impl Engine {
     /// Starts a container; one that runs is left alone.
     ///
     /// # Errors
-    /// [`Error::Api`] (500) with the reason of runc, when it cannot be started.
+    /// [`Error::Api`] with the reason of runc, when it cannot be started.
     pub async fn start(&self, id: &str) -> Result<(), Error> {
         let id_segment = segment(id);
         let request = self.docker.start_container(&id_segment, None::<StartContainerOptions>);
@@ -319,8 +319,27 @@ fn node_state(status: &str, exit_code: i64) -> NodeState {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    pub(crate) fn spec() -> ContainerSpec {
+        ContainerSpec {
+            name: "k3arm-home-pi1".into(),
+            image: "sha256:00".into(),
+            entrypoint: vec!["/bin/sh".into()],
+            command: vec!["-c".into(), "true".into()],
+            environment: BTreeMap::from([("GOGC".into(), "50".into())]),
+            labels: BTreeMap::from([(CLUSTER_LABEL.into(), "home".into())]),
+            volumes: BTreeMap::from([("/etc/rancher".into(), "k3arm-home-pi1-etc".into())]),
+            read_only_binds: vec!["/lib/modules".into()],
+        }
+    }
+
+    #[test]
+    fn a_node_is_asked_for_as_the_design_says() {
+        // As a value: bollard keeps labels in an order of chance.
+        insta::assert_json_snapshot!(serde_json::to_value(body(&spec())).unwrap());
+    }
 
     #[test]
     fn states_are_the_engines_words() {

@@ -158,7 +158,7 @@ pub(super) enum Failure {
 impl Failure {
     /// The public error for this failure.
     pub(super) fn during(self, attempt: impl Into<String>) -> Error {
-        let attempt = attempt.into();
+        let attempt = without_secret(&attempt.into());
         match self {
             Self::Connect(source) => connect(attempt, source),
             Self::Http(source) => http(attempt, source),
@@ -183,7 +183,9 @@ fn connect(attempt: String, source: io::Error) -> Error {
 }
 
 fn http(attempt: String, source: hyper::Error) -> Error {
-    if source.is_parse() {
+    let cause = std::error::Error::source(&source).and_then(|cause| cause.downcast_ref::<io::Error>());
+    let is_endless = cause.is_some_and(|cause| cause.kind() == io::ErrorKind::FileTooLarge);
+    if source.is_parse() || is_endless {
         Error::Malformed { attempt, source: source.into() }
     } else {
         Error::Disconnected { attempt, source: source.into() }
@@ -204,10 +206,24 @@ pub(super) fn is_no_space(message: &str) -> bool {
     message.contains("no space left on device")
 }
 
-/// The engine's words on one line, without control characters, 500 characters at most.
+/// The engine's words on one line, without control characters, 500 characters at most, without the run's secret.
 pub(super) fn one_line(message: &str) -> String {
     let words = message.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
-    words.take(500).collect()
+    without_secret(&words.take(500).collect::<String>())
+}
+
+/// Temporary image names have an unguessable part, which lets a host ask for blobs; nobody else needs to see it.
+pub(super) fn without_secret(text: &str) -> String {
+    const MARK: &str = "/k3arm-";
+    let mut pieces = text.split(MARK);
+    let mut shown = pieces.next().unwrap_or_default().to_string();
+    for piece in pieces {
+        let digits = piece.bytes().take_while(u8::is_ascii_hexdigit).count();
+        shown += MARK;
+        shown += if digits == 32 { "…" } else { &piece[..digits] };
+        shown += &piece[digits..];
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -232,6 +248,14 @@ mod tests {
         let error = status(500, "bad\u{1b}[2J\nnews ").to_string();
         assert_eq!(error, "could not do it: the engine answered 500: bad [2J news");
         assert!(status(500, &"x".repeat(9999)).to_string().len() < 600);
+    }
+
+    #[test]
+    fn the_secret_of_a_temporary_name_is_not_shown() {
+        let secret = "0123456789abcdef0123456789abcdef";
+        let text = format!("Get http://127.0.0.1:1/v2/k3arm-{secret}/a: no /k3arm-home /k3arm-{secret}");
+        assert_eq!(without_secret(&text), "Get http://127.0.0.1:1/v2/k3arm-…/a: no /k3arm-home /k3arm-…");
+        assert!(!status(500, &text).to_string().contains(secret));
     }
 
     #[test]

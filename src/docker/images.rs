@@ -7,7 +7,7 @@
 use bollard::query_parameters::{RemoveImageOptionsBuilder, TagImageOptionsBuilder};
 use serde::Deserialize;
 
-use super::{Engine, Error, gone, image_path, segment};
+use super::{Engine, Error, gone, image_path};
 use crate::oci::{Digest, Reference};
 
 /// An image's ID on one engine: what containers are created from.
@@ -147,24 +147,12 @@ impl Engine {
     /// there is taken already.
     ///
     /// # Errors
-    /// [`Error::Conflict`] if it is the last name of an image that a container uses, running or not.
+    /// [`Error::Conflict`] if it is the last name of an image that a container uses, running or not: nothing is forced.
     pub async fn untag(&self, name: &str) -> Result<(), Error> {
         let attempt = format!("remove the name {name}");
-        let Some(facts) = self.image_named(name).await? else { return Ok(()) };
-        if facts.repo_tags.len() + facts.repo_digests.len() <= 1 && self.is_used(&facts.id).await? {
-            let message = "it is the only name of an image that a container uses".into();
-            return Err(Error::Conflict { attempt, message });
-        }
         let options = RemoveImageOptionsBuilder::default().force(false).build();
         let path = image_path(name);
         gone(self.carry_out(&attempt, Self::DISK, self.docker.remove_image(&path, Some(options), None)).await.map(drop))
-    }
-
-    async fn is_used(&self, id: &ImageId) -> Result<bool, Error> {
-        let filters = segment(&serde_json::json!({ "ancestor": [id] }).to_string());
-        let path = format!("/containers/json?all=1&limit=1&filters={filters}");
-        let users: Vec<serde::de::IgnoredAny> = self.get(&path, &format!("list the containers of image {id}")).await?;
-        Ok(!users.is_empty())
     }
 
     /// Names under which k3arm has images pulled, left by runs that were killed:
@@ -203,7 +191,7 @@ impl ImageFacts {
         }
         let is_target = self.id == image.manifest || image.index.as_ref() == Some(&self.id);
         let usable = self.usable_manifests.as_ref();
-        is_target && self.config.is_none() && usable.is_none_or(|usable| usable.contains(&image.manifest))
+        is_target && usable.is_none_or(|usable| usable.contains(&image.manifest))
     }
 }
 

@@ -10,9 +10,11 @@ use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf, Bytes};
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use hyper::Method;
 use hyper::body::{Body, Incoming};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::error::Failure;
 use super::{Engine, Error, segment};
@@ -71,6 +73,26 @@ impl Engine {
         let answer = request.unwrap_or(Err(Failure::Timeout(Self::ANSWER)));
         let response = answer.map_err(|failure| failure.during(format!("read the log of container {id}")))?;
         Ok(Logs::new(response.into_body(), id))
+    }
+
+    /// The last `count` lines of the log of container `id`, oldest first.
+    ///
+    /// # Errors
+    /// As [`Self::logs`]; [`Error::Timeout`] after a minute.
+    pub async fn tail(&self, id: &str, since: Since, count: usize) -> Result<Vec<String>, Error> {
+        let read = async {
+            let mut logs = self.logs(id, since, Follow::No).await?;
+            let mut last = VecDeque::new();
+            while let Some(line) = logs.next().await {
+                last.push_back(line?);
+                if last.len() > count {
+                    last.pop_front();
+                }
+            }
+            Ok(last.into())
+        };
+        let timeout = || Failure::Timeout(Self::ANSWER).during(format!("read the log of container {id}"));
+        tokio::time::timeout(Self::ANSWER, read).await.unwrap_or_else(|_| Err(timeout()))
     }
 
     /// The engine notes the start a moment after it: half a second earlier, but not in the run before.
@@ -206,40 +228,11 @@ impl Partial {
     }
 }
 
-/// Reads the engine's times, RFC 3339: `2026-11-23T22:10:36.123456789Z`, `2026-11-23T23:10:36+01:00`.
+/// Reads the engine's times, RFC 3339: `2026-11-23T22:10:36.123456789Z`. `None` also for one before 1970.
 pub(super) fn since_epoch(text: &str) -> Option<Duration> {
-    let (date, time) = text.split_once('T')?;
-    let (time, east) = split_zone(time)?;
-    let [year, month, day] = numbers(date, '-')?;
-    let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
-    let [hour, minute, second] = numbers(time, ':')?;
-    let is_possible = (1970..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
-    if !is_possible || hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    // Days since 1970-01-01 in the proleptic Gregorian calendar, counted from March so that leap days come last.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
-    let nanos = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
-    let local = days * 86_400 + hour * 3_600 + minute * 60 + second;
-    Some(Duration::new(local.checked_add_signed(-east)?, nanos))
-}
-
-/// The time of day and its zone's seconds east of UTC.
-fn split_zone(time: &str) -> Option<(&str, i64)> {
-    if let Some(time) = time.strip_suffix('Z') {
-        return Some((time, 0));
-    }
-    let at = time.rfind(['+', '-'])?;
-    let (time, zone) = time.split_at_checked(at)?;
-    let (hours, minutes) = zone.get(1..)?.split_once(':')?;
-    let seconds = hours.parse::<u8>().ok().map(i64::from)? * 3_600 + minutes.parse::<u8>().ok().map(i64::from)? * 60;
-    Some((time, if zone.starts_with('-') { -seconds } else { seconds }))
-}
-
-fn numbers(text: &str, separator: char) -> Option<[u64; 3]> {
-    let numbers: Option<Vec<u64>> = text.split(separator).map(|number| number.parse().ok()).collect();
-    numbers?.try_into().ok()
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    let seconds = u64::try_from(time.unix_timestamp()).ok()?;
+    Some(Duration::new(seconds, time.nanosecond()))
 }
 
 #[cfg(test)]

@@ -18,13 +18,11 @@ mod transport;
 mod volumes;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, Docker};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use tokio::sync::OnceCell;
 
 pub use containers::ContainerStatus;
 pub use error::{Cause, Error};
@@ -42,12 +40,13 @@ use transport::Transport;
 pub struct Engine {
     transport: Transport,
     docker: Docker,
-    info: Arc<OnceCell<Info>>,
 }
 
 impl Engine {
     /// A Pi 1 GiB under load answers a list of containers in seconds; a minute is a machine in trouble.
     const ANSWER: Duration = Duration::from_secs(60);
+    /// bollard has one deadline for all requests; ours differ, see [`Self::carry_out`].
+    const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
     const PING: Duration = Duration::from_secs(15);
 
     /// The engine behind `socket`, once it has answered.
@@ -62,14 +61,14 @@ impl Engine {
         let docker = Docker::connect_with_custom_transport(
             move |request| carrier.clone().carry(request),
             Some("http://docker"),
-            Self::ANSWER.as_secs(),
+            Self::FOR_EVER.as_secs(),
             API_DEFAULT_VERSION,
         );
         let docker = docker.map_err(|error| Failure::from_bollard(error, Self::ANSWER).during(attempt))?;
         let ping = transport.open(hyper::Method::GET, "/_ping");
         let answer = tokio::time::timeout(Self::PING, ping).await.unwrap_or(Err(Failure::Timeout(Self::PING)));
         answer.map_err(|failure| failure.during(attempt).at_first_contact())?;
-        Ok(Self { transport, docker, info: Arc::new(OnceCell::new()) })
+        Ok(Self { transport, docker })
     }
 
     /// What the engine says of itself. `disk_free` is `None`: the API does not tell it.
@@ -78,23 +77,19 @@ impl Engine {
     /// [`Error`], when it does not answer or not with what the API promises.
     pub async fn facts(&self) -> Result<EngineFacts, Error> {
         let version: Version = self.get("/version", "ask Docker for its version").await?;
-        let info = self.info().await?;
+        let info: Info = self.get("/info", "ask Docker what it is").await?;
         Ok(EngineFacts {
             version: version.version,
             api_version: version.api_version,
             os: version.os,
             arch: version.arch,
             store: info.store(),
-            storage_driver: info.driver.clone().unwrap_or_default(),
-            root_dir: info.docker_root_dir.clone().unwrap_or_default(),
+            storage_driver: info.driver.unwrap_or_default(),
+            root_dir: info.docker_root_dir.unwrap_or_default(),
             disk_free: None,
             rootless: info.security_options.iter().flatten().any(|option| option_is(option, "rootless")),
-            id: info.id.clone().unwrap_or_default(),
+            id: info.id.unwrap_or_default(),
         })
-    }
-
-    async fn info(&self) -> Result<&Info, Error> {
-        self.info.get_or_try_init(|| self.get("/info", "ask Docker what it is")).await
     }
 
     async fn get<T: serde::de::DeserializeOwned>(&self, path: &str, attempt: &str) -> Result<T, Error> {

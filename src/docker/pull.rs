@@ -6,7 +6,7 @@ use bollard::models::CreateImageInfo;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures_util::StreamExt;
 
-use super::error::{Failure, is_no_space, one_line};
+use super::error::{Failure, one_line, without_secret};
 use super::{Engine, Error};
 use crate::oci::{Digest, Platform};
 
@@ -32,8 +32,7 @@ impl Engine {
     /// pull. Where the digest is an index, `platform` says which of its images is wanted.
     ///
     /// # Errors
-    /// [`Error::Pull`] with the engine's reason, [`Error::NoSpace`], [`Error::NotFound`], [`Error::Timeout`],
-    /// [`Error::Disconnected`]; none, if the engine holds the image nevertheless.
+    /// [`Error::Pull`] with the engine's reason, [`Error::NoSpace`], [`Error::Timeout`], [`Error::Disconnected`]; none, if the engine holds the image nevertheless.
     pub async fn pull(
         &self,
         name: &str,
@@ -45,7 +44,7 @@ impl Engine {
         // Some engines end a good pull with an error (bollard#560): what they hold counts.
         match self.image_named(&format!("{name}@{digest}")).await {
             Ok(Some(facts)) if facts.usable_manifests.as_ref().is_none_or(|usable| !usable.is_empty()) => {
-                tracing::debug!(%error, name, "the pull ended with an error, but the image is there");
+                tracing::debug!(%error, "the pull ended with an error, but the image is there");
                 Ok(())
             }
             _ => Err(error),
@@ -69,7 +68,7 @@ impl Engine {
         loop {
             match tokio::time::timeout(Self::SILENCE, lines.next()).await {
                 Ok(Some(Ok(line))) => progress(line.into()),
-                Ok(Some(Err(error))) => return Err(refused(image, error)),
+                Ok(Some(Err(error))) => return Err(refused(&image, error)),
                 Ok(None) => return Ok(()),
                 Err(_) => return Err(Failure::Timeout(Self::SILENCE).during(format!("hear from the pull of {image}"))),
             }
@@ -77,14 +76,13 @@ impl Engine {
     }
 }
 
-/// An error inside the stream is the engine's reason; one of the stream is ours.
-fn refused(name: String, error: bollard::errors::Error) -> Error {
-    match Failure::from_bollard(error, Engine::SILENCE) {
-        Failure::Stream(message) if !is_no_space(&message) => Error::Pull { name, message: one_line(&message) },
-        failure => match failure.during(format!("pull {name}")) {
-            Error::Api { message, .. } => Error::Pull { name, message },
-            other => other,
-        },
+/// What the engine says is its reason, wherever it says it; a broken connection is ours.
+fn refused(image: &str, error: bollard::errors::Error) -> Error {
+    match Failure::from_bollard(error, Engine::SILENCE).during(format!("pull {image}")) {
+        Error::Api { message, .. } | Error::NotFound { message, .. } => {
+            Error::Pull { name: without_secret(image), message }
+        }
+        other => other,
     }
 }
 
@@ -98,5 +96,57 @@ impl From<CreateImageInfo> for PullProgress {
             current: bytes(detail.current),
             total: bytes(detail.total),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+    use crate::docker::transport::tests::Fake;
+
+    const FAILED: &str = "{\"status\":\"Downloading\",\"id\":\"abc\",\"progressDetail\":{\"current\":5,\"total\":-1}}\r\n\
+                          {\"errorDetail\":{\"message\":\"write /x: no space left on device\"},\"error\":\"x\"}\r\n";
+
+    /// An engine whose pulls say `progress` and then nothing more, or go on for ever; `held` is its answer about images.
+    fn engine(progress: &'static str, ends: bool, held: &'static str) -> Fake {
+        Fake::serving(move |request, mut stream| async move {
+            let body = match request.split(' ').nth(1).unwrap_or_default() {
+                path if path.starts_with("/images/create") => progress,
+                path if path.starts_with("/images/") => held,
+                _ => "OK",
+            };
+            let status = if body.is_empty() { "404 Not Found" } else { "200 OK" };
+            let _ = stream.write_all(format!("HTTP/1.1 {status}\r\n\r\n{body}").as_bytes()).await;
+            while !ends && request.contains("/images/create") {
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+
+    async fn pull(fake: Fake, progress: &(dyn Fn(PullProgress) + Send + Sync)) -> Result<(), Error> {
+        let platform = Platform::new("linux", "arm64", None);
+        fake.engine().await.unwrap().pull("127.0.0.1:1/a", &Digest::of(b""), &platform, progress).await
+    }
+
+    #[tokio::test]
+    async fn an_error_in_the_stream_counts_unless_the_image_is_there() {
+        let lines = std::sync::Mutex::new(Vec::new());
+        let full = pull(engine(FAILED, true, ""), &|line| lines.lock().unwrap().push(line)).await.unwrap_err();
+        assert!(matches!(full, Error::NoSpace { .. }), "{full:?}");
+        let [line] = lines.into_inner().unwrap().try_into().unwrap();
+        let seen = PullProgress { layer: "abc".into(), status: "Downloading".into(), current: Some(5), total: None };
+        assert_eq!(line, seen);
+        let held = "{\"Id\":\"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"}";
+        assert!(pull(engine(FAILED, true, held), &|_| {}).await.is_ok(), "a spurious error");
+        let garbage = pull(engine("nonsense\r\n", true, ""), &|_| {}).await.unwrap_err();
+        assert!(matches!(garbage, Error::Malformed { .. }), "{garbage:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_says_nothing_more_is_given_up() {
+        let silent = pull(engine("{\"status\":\"Downloading\"}\r\n", false, ""), &|_| {}).await.unwrap_err();
+        assert!(matches!(silent, Error::Timeout { within: Engine::SILENCE, .. }), "{silent:?}");
     }
 }
