@@ -329,7 +329,7 @@ pub(super) mod tests {
             entrypoint: vec!["/bin/sh".into()],
             command: vec!["-c".into(), "true".into()],
             environment: BTreeMap::from([("GOGC".into(), "50".into())]),
-            labels: BTreeMap::from([(CLUSTER_LABEL.into(), "home".into())]),
+            labels: BTreeMap::from([(LABEL_CLUSTER.into(), "home".into())]),
             volumes: BTreeMap::from([("/etc/rancher".into(), "k3arm-home-pi1-etc".into())]),
             read_only_binds: vec!["/lib/modules".into()],
         }

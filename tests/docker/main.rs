@@ -12,8 +12,9 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use k3arm::cluster::names::LABEL_CLUSTER;
 use k3arm::cluster::{ContainerSpec, NodeFile, Secret};
-use k3arm::docker::{CLUSTER_LABEL, Engine, Error, Follow, OneShot, Since};
+use k3arm::docker::{Engine, Error, Follow, OneShot, Since};
 use k3arm::host::{ImageStore, NodeState};
 use k3arm::oci::{Digest, Reference};
 use registry::Image;
@@ -63,7 +64,7 @@ fn spec(name: &str, image: &str, script: &str) -> ContainerSpec {
         entrypoint: vec!["/bin/sh".into(), "-c".into()],
         command: vec![script.into()],
         environment: BTreeMap::from([("WORD".into(), "it is = there".into())]),
-        labels: BTreeMap::from([(CLUSTER_LABEL.into(), format!("test-{name}"))]),
+        labels: BTreeMap::from([(LABEL_CLUSTER.into(), format!("test-{name}"))]),
         volumes: BTreeMap::from([
             ("/etc/rancher".into(), format!("k3arm-test-{name}-etc")),
             ("/var/lib/rancher/k3s".into(), format!("k3arm-test-{name}-data")),

@@ -104,7 +104,7 @@ fn bytes(value: &Value) -> Vec<u8> {
 async fn layer(salt: &str) -> Vec<u8> {
     let busybox = std::fs::read("/bin/busybox").expect("busybox-static is installed");
     let mut tar = Builder::new(Vec::new());
-    let mut header = |kind, size: usize| {
+    let header = |kind, size: usize| {
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
         header.set_mode(0o755);
