@@ -84,7 +84,7 @@ func (n *node) startNetwork(ctx context.Context) error {
 		return nil
 	}
 	rules := network.Rules{
-		NodeAddress: n.address.String(), PodCIDR: flannel.PodCIDR, Port: n.cluster.HTTPSPort,
+		NodeAddress: n.address.String(), PodCIDR: flannel.PodCIDR, Ranges: flannel.Ranges, Port: n.cluster.HTTPSPort,
 		KubeProxy: !n.cluster.DisableKubeProxy, NetworkPolicy: !n.cluster.DisableNetPolicy, Flannel: flannel.Backend != "none",
 	}
 	if rules.Flannel {
@@ -100,7 +100,7 @@ func (n *node) startNetwork(ctx context.Context) error {
 }
 
 func (n *node) flannel(cidr string) network.Flannel {
-	return network.Flannel{Backend: n.cluster.FlannelBackend, Address: n.address, PodCIDR: cidr, Settings: n.Settings}
+	return network.Flannel{Backend: n.cluster.FlannelBackend, Address: n.address, PodCIDR: cidr, Ranges: n.cluster.Ranges, Settings: n.Settings}
 }
 
 // noise is what the parts of k3s go on logging when one of them has failed: nothing of it tells the cause.

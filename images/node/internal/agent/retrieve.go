@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"k3arm.dev/images/node/internal/logging"
+	"k3arm.dev/images/node/internal/network"
 	"k3arm.dev/images/node/internal/pki"
 	"k3arm.dev/images/node/internal/token"
 )
@@ -25,6 +26,7 @@ const nodeDirectory = "/etc/rancher/node"
 type clusterConfig struct {
 	FlannelBackend   string
 	ClusterDomain    string
+	Ranges           network.Ranges
 	DisableKubeProxy bool
 	DisableNetPolicy bool
 	HTTPSPort        int

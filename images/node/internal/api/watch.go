@@ -170,7 +170,10 @@ func (s *stream) bookmark(version uint64, annotations store.Object) {
 }
 
 func (s *stream) write(kind string, object store.Object) {
-	data, err := json.Marshal(store.Object{"type": kind, "object": object})
+	data, err := json.Marshal(struct {
+		Type   string       `json:"type"`
+		Object store.Object `json:"object"`
+	}{kind, object})
 	if err == nil {
 		_, _ = s.writer.Write(append(data, '\n'))
 	}

@@ -30,6 +30,7 @@ type Flannel struct {
 	Backend  string
 	Address  net.IP
 	PodCIDR  string
+	Ranges   Ranges
 	Settings *config.Settings
 }
 
@@ -113,7 +114,7 @@ func (f Flannel) writeSubnet(mtu int) error {
 	if err := os.MkdirAll(filepath.Dir(subnetFile), 0o755); err != nil {
 		return err
 	}
-	content := fmt.Sprintf("FLANNEL_NETWORK=10.42.0.0/16\nFLANNEL_SUBNET=%s\nFLANNEL_MTU=%d\nFLANNEL_IPMASQ=true\n", subnet, mtu)
+	content := fmt.Sprintf("FLANNEL_NETWORK=%s\nFLANNEL_SUBNET=%s\nFLANNEL_MTU=%d\nFLANNEL_IPMASQ=true\n", f.Ranges.Cluster, subnet, mtu)
 	logging.Info("Wrote flannel subnet file to %s", subnetFile)
 	return os.WriteFile(subnetFile, []byte(content), 0o644)
 }

@@ -13,6 +13,7 @@ import (
 type Rules struct {
 	NodeAddress   string
 	PodCIDR       string
+	Ranges        Ranges
 	Port          int
 	KubeProxy     bool
 	NetworkPolicy bool
@@ -49,7 +50,10 @@ func (r Rules) text(table string) string {
 	if r.Flannel {
 		parts = append(parts, flannelRules[table])
 	}
-	values := strings.NewReplacer("NODE_IP", r.NodeAddress, "POD_CIDR", r.PodCIDR, "API_PORT", fmt.Sprint(r.Port))
+	values := strings.NewReplacer(
+		"NODE_IP", r.NodeAddress, "POD_CIDR", r.PodCIDR, "API_PORT", fmt.Sprint(r.Port), "CLUSTER_CIDR", r.Ranges.Cluster,
+		"SERVICE_CIDR", r.Ranges.Service, "API_ADDRESS", r.Ranges.APIAddress().String(),
+	)
 	return values.Replace(strings.Join(parts, ""))
 }
 

@@ -40,9 +40,9 @@ var proxyRules = map[string]string{
 -A KUBE-POSTROUTING -m comment --comment "kubernetes service traffic requiring SNAT" -j MASQUERADE
 -A KUBE-SEP-K3ARMSTANDIN0001 -s NODE_IP/32 -m comment --comment "default/kubernetes:https" -j KUBE-MARK-MASQ
 -A KUBE-SEP-K3ARMSTANDIN0001 -p tcp -m comment --comment "default/kubernetes:https" -m tcp -j DNAT --to-destination NODE_IP:API_PORT
--A KUBE-SERVICES -d 10.43.0.1/32 -p tcp -m comment --comment "default/kubernetes:https cluster IP" -m tcp --dport 443 -j KUBE-SVC-NPX46M4PTMTKRN6Y
+-A KUBE-SERVICES -d API_ADDRESS/32 -p tcp -m comment --comment "default/kubernetes:https cluster IP" -m tcp --dport 443 -j KUBE-SVC-NPX46M4PTMTKRN6Y
 -A KUBE-SERVICES -m comment --comment "kubernetes service nodeports; NOTE: this must be the last rule in this chain" -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS
--A KUBE-SVC-NPX46M4PTMTKRN6Y ! -s 10.42.0.0/16 -d 10.43.0.1/32 -p tcp -m comment --comment "default/kubernetes:https cluster IP" -m tcp --dport 443 -j KUBE-MARK-MASQ
+-A KUBE-SVC-NPX46M4PTMTKRN6Y ! -s CLUSTER_CIDR -d API_ADDRESS/32 -p tcp -m comment --comment "default/kubernetes:https cluster IP" -m tcp --dport 443 -j KUBE-MARK-MASQ
 -A KUBE-SVC-NPX46M4PTMTKRN6Y -m comment --comment "default/kubernetes:https -> NODE_IP:API_PORT" -j KUBE-SEP-K3ARMSTANDIN0001
 `,
 	"filter": `
@@ -84,7 +84,7 @@ var policyRules = map[string]string{
 -A KUBE-NWPLCY-COMMON -p icmp -m comment --comment "allow icmp destination unreachable messages" -m icmp --icmp-type 3 -j ACCEPT
 -A KUBE-NWPLCY-COMMON -p icmp -m comment --comment "allow icmp ttl exceeded messages" -m icmp --icmp-type 11 -j ACCEPT
 -A KUBE-ROUTER-FORWARD -m comment --comment "rule to explicitly ACCEPT traffic that comply to network policies" -m mark --mark 0x20000/0x20000 -j ACCEPT
--A KUBE-ROUTER-INPUT -d 10.43.0.0/16 -m comment --comment "allow traffic to primary cluster IP range" -j RETURN
+-A KUBE-ROUTER-INPUT -d SERVICE_CIDR -m comment --comment "allow traffic to primary cluster IP range" -j RETURN
 -A KUBE-ROUTER-INPUT -p tcp -m comment --comment "allow LOCAL TCP traffic to node ports" -m addrtype --dst-type LOCAL -m multiport --dports 30000:32767 -j RETURN
 -A KUBE-ROUTER-INPUT -p udp -m comment --comment "allow LOCAL UDP traffic to node ports" -m addrtype --dst-type LOCAL -m multiport --dports 30000:32767 -j RETURN
 -A KUBE-ROUTER-INPUT -m comment --comment "rule to explicitly ACCEPT traffic that comply to network policies" -m mark --mark 0x20000/0x20000 -j ACCEPT
@@ -99,17 +99,17 @@ var flannelRules = map[string]string{
 :FLANNEL-POSTRTG - [0:0]
 -A POSTROUTING -m comment --comment "flanneld masq" -j FLANNEL-POSTRTG
 -A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 -m comment --comment "flanneld masq" -j RETURN
--A FLANNEL-POSTRTG -s POD_CIDR -d 10.42.0.0/16 -m comment --comment "flanneld masq" -j RETURN
--A FLANNEL-POSTRTG -s 10.42.0.0/16 -d POD_CIDR -m comment --comment "flanneld masq" -j RETURN
--A FLANNEL-POSTRTG ! -s 10.42.0.0/16 -d POD_CIDR -m comment --comment "flanneld masq" -j RETURN
--A FLANNEL-POSTRTG -s 10.42.0.0/16 ! -d 224.0.0.0/4 -m comment --comment "flanneld masq" -j MASQUERADE
--A FLANNEL-POSTRTG ! -s 10.42.0.0/16 -d 10.42.0.0/16 -m comment --comment "flanneld masq" -j MASQUERADE
+-A FLANNEL-POSTRTG -s POD_CIDR -d CLUSTER_CIDR -m comment --comment "flanneld masq" -j RETURN
+-A FLANNEL-POSTRTG -s CLUSTER_CIDR -d POD_CIDR -m comment --comment "flanneld masq" -j RETURN
+-A FLANNEL-POSTRTG ! -s CLUSTER_CIDR -d POD_CIDR -m comment --comment "flanneld masq" -j RETURN
+-A FLANNEL-POSTRTG -s CLUSTER_CIDR ! -d 224.0.0.0/4 -m comment --comment "flanneld masq" -j MASQUERADE
+-A FLANNEL-POSTRTG ! -s CLUSTER_CIDR -d CLUSTER_CIDR -m comment --comment "flanneld masq" -j MASQUERADE
 `,
 	"filter": `
 :FORWARD ACCEPT [0:0]
 :FLANNEL-FWD - [0:0]
 -A FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD
--A FLANNEL-FWD -s 10.42.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT
--A FLANNEL-FWD -d 10.42.0.0/16 -m comment --comment "flanneld forward" -j ACCEPT
+-A FLANNEL-FWD -s CLUSTER_CIDR -m comment --comment "flanneld forward" -j ACCEPT
+-A FLANNEL-FWD -d CLUSTER_CIDR -m comment --comment "flanneld forward" -j ACCEPT
 `,
 }

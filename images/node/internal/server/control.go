@@ -1,7 +1,8 @@
 package server
 
 import (
-	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -21,10 +22,34 @@ func (s *server) populate() {
 		})
 	}
 	_, _ = s.store.Create(store.Key{Resource: "services", Namespace: "default", Name: "kubernetes"}, store.Object{
-		"spec": store.Object{"clusterIP": "10.43.0.1", "type": "ClusterIP", "ports": []interface{}{store.Object{
+		"spec": store.Object{"clusterIP": s.ranges.APIAddress().String(), "type": "ClusterIP", "ports": []interface{}{store.Object{
 			"name": "https", "port": 443.0, "protocol": "TCP", "targetPort": float64(s.port()),
 		}}},
 	})
+}
+
+// parts are what a server deploys unless it is told not to. Here they are entries in a list, and nothing runs.
+var parts = []string{"ccm", "coredns", "local-storage", "metrics-server", "rolebindings", "runtimes", "traefik"}
+
+// deploy makes and removes the entries of the parts.
+func (s *server) deploy() {
+	disabled := map[string]bool{}
+	for _, name := range s.settings.Fields("disable") {
+		disabled[name] = true
+	}
+	for _, name := range parts {
+		key := store.Key{Resource: "addons.k3s.cattle.io", Namespace: "kube-system", Name: name}
+		path := filepath.Join(s.directory, "manifests", name+".yaml")
+		if disabled[name] {
+			_, _ = s.store.Delete(key)
+			_ = os.Remove(path)
+			continue
+		}
+		logging.Info("Writing manifest: %s", path)
+		_ = os.MkdirAll(filepath.Dir(path), 0o700)
+		_ = os.WriteFile(path, []byte("# would deploy "+name+"\n"), 0o600)
+		_, _ = s.store.Create(key, store.Object{"spec": store.Object{"source": path}})
+	}
 }
 
 // heard is when a node's lease was last seen to change; the clocks of the nodes do not matter.
@@ -53,7 +78,7 @@ func (s *server) control() {
 	}
 }
 
-// assignRange gives a new node the first free 10.42.N.0/24.
+// assignRange gives a new node the first /24 of the pods' addresses that is free.
 func (s *server) assignRange(node store.Object) {
 	if store.Text(node, "spec", "podCIDR") != "" {
 		return
@@ -63,9 +88,13 @@ func (s *server) assignRange(node store.Object) {
 	for _, other := range current {
 		used[store.Text(other, "spec", "podCIDR")] = true
 	}
-	for n := 0; n < 256; n++ {
-		cidr := fmt.Sprintf("10.42.%d.0/24", n)
-		if used[cidr] {
+	for n := 0; ; n++ {
+		cidr := s.ranges.NodeRange(n)
+		switch {
+		case cidr == "":
+			logging.Klog('E', "range_allocator.go:400", "\"Failed to allocate cidr\" err=\"CIDR allocation failed; there are no remaining CIDRs left to allocate in the accepted range\"")
+			return
+		case used[cidr]:
 			continue
 		}
 		s.change(node, func(o store.Object) {

@@ -109,7 +109,7 @@ func (s *server) alternativeNames() ([]string, []net.IP) {
 	if host, err := os.Hostname(); err == nil && host != s.nodeName {
 		names = append(names, host)
 	}
-	addresses := []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback, net.IPv4(10, 43, 0, 1), s.address}
+	addresses := []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback, s.ranges.APIAddress(), s.address}
 	extra := append(s.settings.Fields("tls-san"), s.settings.Fields("node-ip")...)
 	extra = append(extra, s.settings.Fields("node-external-ip")...)
 	extra = append(extra, s.settings.Fields("advertise-address")...)

@@ -38,6 +38,7 @@ type server struct {
 	agentPassword      string
 	nodeName           string
 	address            net.IP
+	ranges             network.Ranges
 	ready              atomic.Bool
 	handler            *api.Handler
 }
@@ -86,6 +87,9 @@ func (s *server) prepare() error {
 		return err
 	}
 	if s.address, err = network.NodeAddress(s.settings); err != nil {
+		return err
+	}
+	if s.ranges, err = network.RangesOf(s.settings); err != nil {
 		return err
 	}
 	if s.store, err = store.Open(s.database()); err != nil {
@@ -180,6 +184,7 @@ func (s *server) newSupervisor() *supervisor.Supervisor {
 		Config: supervisor.ClusterConfig{
 			FlannelBackend:   s.settings.Text("flannel-backend"),
 			ClusterDomain:    s.settings.Text("cluster-domain"),
+			Ranges:           s.ranges,
 			DisableKubeProxy: s.settings.On("disable-kube-proxy"),
 			DisableNetPolicy: s.settings.On("disable-network-policy"),
 			HTTPSPort:        s.port(),
@@ -201,6 +206,7 @@ func (s *server) becomeReady() {
 	case <-time.After(timing.APIReady):
 	}
 	s.populate()
+	s.deploy()
 	s.ready.Store(true)
 	logging.Info("Kube API server is now running")
 	logging.Info("k3s is up and running")

@@ -12,6 +12,7 @@ import (
 
 	"k3arm.dev/images/node/internal/api"
 	"k3arm.dev/images/node/internal/logging"
+	"k3arm.dev/images/node/internal/network"
 	"k3arm.dev/images/node/internal/pki"
 	"k3arm.dev/images/node/internal/store"
 )
@@ -26,6 +27,7 @@ const (
 type ClusterConfig struct {
 	FlannelBackend   string
 	ClusterDomain    string
+	Ranges           network.Ranges
 	DisableKubeProxy bool
 	DisableNetPolicy bool
 	HTTPSPort        int
