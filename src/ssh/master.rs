@@ -38,7 +38,6 @@ const SETTINGS: &[&str] = &[
     "ServerAliveCountMax=3",
     "ControlPersist=no",
     "ClearAllForwardings=yes",
-    "RemoteCommand=none",
     "PermitLocalCommand=yes",
     "Tunnel=no",
     "Compression=no",

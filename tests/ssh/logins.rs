@@ -59,7 +59,7 @@ async fn a_jump_host_asks_nothing() {
 async fn an_unknown_key_is_refused_with_the_command_that_accepts_it() {
     let sshd = Sshd::start("");
     std::fs::write(sshd.path("known_hosts"), "").expect("written");
-    sshd.configure("user", "StrictHostKeyChecking no");
+    sshd.configure("user", "StrictHostKeyChecking no\nLogLevel QUIET");
     let error = refused(&sshd).await;
     let Error::UnknownHostKey { host, key_type, blind_command, .. } = &error else { panic!("{error:?}") };
     assert_eq!((host, key_type.as_deref()), (&format!("[127.0.0.1]:{}", sshd.port), Some("ED25519")));
