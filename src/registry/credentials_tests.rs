@@ -81,22 +81,22 @@ async fn a_missing_helper_is_told_unless_the_file_has_the_secret() {
 }
 
 /// A helper by its path, so that no test changes this process's PATH.
-async fn helped(script: &str) -> Result<Option<Found>, CredentialsError> {
+async fn helped(script: &str, deadline: u64) -> Result<Option<Found>, CredentialsError> {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("docker-credential-test");
     fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    helper::run(program.to_str().unwrap(), "a.b", Duration::from_secs(2)).await
+    helper::run(program.to_str().unwrap(), "a.b", Duration::from_secs(deadline)).await
 }
 
 #[tokio::test]
 async fn helpers_answers_are_understood() {
     let echo = r#"read server; echo "{\"ServerURL\":\"$server\",\"Username\":\"me-$1-$server\",\"Secret\":\"s\"}""#;
-    assert_eq!(helped(echo).await.unwrap().unwrap().credential, password("me-get-a.b", "s"));
+    assert_eq!(helped(echo, 30).await.unwrap().unwrap().credential, password("me-get-a.b", "s"));
     let token = r#"echo '{"ServerURL":"x","Username":"<token>","Secret":"t"}'"#;
-    assert_eq!(helped(token).await.unwrap().unwrap().credential, Credential::IdentityToken(Hidden("t".into())));
+    assert_eq!(helped(token, 30).await.unwrap().unwrap().credential, Credential::IdentityToken(Hidden("t".into())));
     let nothing = "echo credentials not found in native keychain; exit 1";
-    assert_eq!(helped(nothing).await.unwrap(), None);
+    assert_eq!(helped(nothing, 30).await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -105,7 +105,7 @@ async fn helpers_that_misbehave_are_bounded() {
         ["exit 1", "echo '{\"Secret\":\"geheim\"'", "head -c 100000 /dev/zero; sleep 6", "exec sleep 6", "yes"]
     {
         let started = std::time::Instant::now();
-        let error = helped(script).await.unwrap_err();
+        let error = helped(script, 2).await.unwrap_err();
         assert!(matches!(error, CredentialsError::Helper { .. }), "{script}: {error}");
         assert!(!format!("{error:?} {error}").contains("geheim"));
         assert!(started.elapsed() < Duration::from_secs(20), "{script}");

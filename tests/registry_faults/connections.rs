@@ -53,7 +53,7 @@ async fn a_server_that_never_answers_is_left() {
     let (error, requests) = fails(|_, _| vec![Act::Pause(Duration::from_secs(60))]).await;
     assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
     assert_eq!(requests, 3);
-    assert!(started.elapsed() < Duration::from_secs(8));
+    assert!(started.elapsed() < Duration::from_secs(30));
 }
 
 #[tokio::test]
@@ -66,9 +66,11 @@ async fn a_server_that_stalls_in_the_body_is_left() {
 
 #[tokio::test]
 async fn a_drip_of_bytes_does_not_hold_a_document_up() {
+    let started = Instant::now();
     let drip = || Act::Trickle(b" ".to_vec(), Duration::from_millis(50));
     let (error, _) = fails(move |_, _| vec![Act::Send(head(200, &[MANIFEST_TYPE])), drip()]).await;
     assert!(matches!(error, Error::Timeout { waited, .. } if waited == settings().timeouts.document), "{error:?}");
+    assert!(started.elapsed() < Duration::from_secs(20));
     let drip = || Act::Trickle(b"a: b\r\n".to_vec(), Duration::from_millis(50));
     let (error, _) = fails(move |_, _| vec![Act::Send(b"HTTP/1.1 200 OK\r\n".to_vec()), drip()]).await;
     assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
@@ -82,7 +84,7 @@ async fn headers_without_end_are_not_collected() {
             fails(move |_, _| vec![Act::Send(b"HTTP/1.1 200 OK\r\n".to_vec()), Act::Flood(flood.clone())]).await;
         assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
         assert_eq!(requests, 1);
-        assert!(started.elapsed() < Duration::from_secs(2));
+        assert!(started.elapsed() < Duration::from_secs(20));
     }
 }
 

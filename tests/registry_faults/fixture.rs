@@ -6,14 +6,14 @@ use futures_util::StreamExt;
 use k3arm::oci::{Descriptor, Digest, MediaType, Reference};
 use k3arm::registry::{BlobStream, Client, Credentials, Error, Retry, Settings, Timeouts};
 
-/// Three attempts with short pauses; a second is an eternity.
+/// Three attempts with short pauses. The limits leave room for a machine that is busy with other tests.
 pub(crate) fn settings() -> Settings {
     Settings {
         credentials: Credentials::none(),
         timeouts: Timeouts {
-            connect: Duration::from_millis(700),
-            idle: Duration::from_millis(300),
-            document: Duration::from_millis(1500),
+            connect: Duration::from_millis(1500),
+            idle: Duration::from_secs(1),
+            document: Duration::from_secs(3),
         },
         retry: Retry {
             attempts: 3,
