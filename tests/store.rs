@@ -122,7 +122,8 @@ async fn a_cut_reaches_the_readers_and_the_next_fetch_goes_on_there() {
     drop(failed);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+// One thread: all readers are there before the download starts.
+#[tokio::test]
 async fn wrong_bytes_are_never_complete_for_anybody() {
     for size in [1, 10, 64 << 10, (64 << 10) + 1, MIB] {
         let (_folder, store) = new_store();
