@@ -278,6 +278,51 @@ async fn wrong_bytes_never_complete_an_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_pulls_is_told_when_asking_again_does_not_help() {
+    let stage = stage(&content(MIB), [Fault::Refuse, Fault::Refuse, Fault::Refuse]);
+    for _ in 0..2 {
+        stage.get(&stage.blob()).await;
+    }
+    assert!(timeout(Duration::from_millis(50), stage.door.gave_up()).await.is_err());
+    stage.get(&stage.blob()).await;
+    let error = timeout(Duration::from_secs(5), stage.door.gave_up()).await.expect("three are enough");
+    assert!(matches!(error, Error::Upstream { .. }), "{error:?}");
+    // A blob of another size than published: no attempt can change that.
+    let door = stage.mirror.door();
+    let short = stage.layer.slice(1..);
+    let path = door.publish(published(&stage.manifest, &short, Fake::new(&stage.layer, [])));
+    stage.get(&format!("/v2/{path}/blobs/{}", Digest::of(&short))).await;
+    let error = timeout(Duration::from_secs(5), door.gave_up()).await.expect("one is enough");
+    assert!(matches!(error, Error::WrongSize { .. }), "{error:?}");
+}
+
+/// Virtual time runs on when nobody has work: all patience ends at once.
+#[tokio::test(start_paused = true)]
+async fn nobody_holds_a_connection_for_ever() {
+    let stage = stage(&content(20 * MIB), []);
+    let blob = format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", stage.blob());
+    for (said, what) in
+        [("", "silence"), ("GET /v2/ HT", "half a head"), ("GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n", "idle")]
+    {
+        let mut stream = TcpStream::connect(stage.mirror.address()).await.unwrap();
+        stream.write_all(said.as_bytes()).await.unwrap();
+        let ended = timeout(Duration::from_secs(400), stream.read_to_end(&mut Vec::new())).await;
+        let _ = ended.unwrap_or_else(|_| panic!("{what} lasts"));
+    }
+    let mut stream = TcpStream::connect(stage.mirror.address()).await.unwrap();
+    stream.write_all(blob.as_bytes()).await.unwrap();
+    stream.read_u8().await.unwrap();
+    let tasks = tokio::runtime::Handle::current().metrics();
+    let is_cut = async {
+        while tasks.num_alive_tasks() > 1 {
+            tokio::time::sleep(Duration::from_secs(1)).await
+        }
+    };
+    timeout(Duration::from_secs(1000), is_cut).await.expect("a client that reads nothing is cut off");
+    assert!(stage.door.served() < stage.layer.len() as u64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_http_fails_at_once() {
     let stage = stage(&content(10), []);
     let started = std::time::Instant::now();

@@ -101,12 +101,12 @@ impl Answer<'_> {
             Ok(first) => first,
             Err(_) => None,
         };
-        let Self { room, activity, .. } = self;
+        let Self { room, activity, blob, .. } = self;
         let frames = stream::iter(first).chain(reader).map(move |piece| {
             activity.notify_one();
             match &piece {
                 Ok(bytes) => room.count(bytes.len()),
-                Err(error) => room.failed(error),
+                Err(error) => room.failed(&blob.digest, error),
             }
             piece.map(Frame::data)
         });
@@ -115,7 +115,7 @@ impl Answer<'_> {
 
     /// Nothing was sent yet, so the reason can be told.
     fn refuse(&self, error: &store::Error) -> Response<Body> {
-        self.room.failed(error);
+        self.room.failed(&self.blob.digest, error);
         failure(StatusCode::BAD_GATEWAY, "UNKNOWN", &error.to_string())
     }
 

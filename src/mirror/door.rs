@@ -15,6 +15,9 @@ use crate::store::{self, Source, Store};
 use super::Error;
 use super::request::Item;
 
+/// How often a blob may fail for one host.
+const ENOUGH: u32 = 3;
+
 /// An image that a host may pull.
 #[derive(Clone)]
 pub struct Published {
@@ -64,6 +67,18 @@ impl Door {
     /// repeats what was cut off, so there can be one although the pull went well.
     pub fn take_error(&self) -> Option<store::Error> {
         lock(&self.room.error).take()
+    }
+
+    /// Resolves when a blob cannot be given to this host and its engine's asking again will not help: at once where
+    /// that is certain (a full disk), else when it has failed three times. Classic engines ask six times, with pauses
+    /// that add up to more than a minute; whoever pulls can stop here and say why.
+    pub async fn gave_up(&self) -> store::Error {
+        let mut hopeless = self.room.hopeless.subscribe();
+        match hopeless.wait_for(Option::is_some).await.map(|error| error.clone()) {
+            Ok(Some(error)) => error,
+            // Cannot be: the room, and with it the sender, lives as long as the door.
+            _ => std::future::pending().await,
+        }
     }
 
     /// Resolves when the mirror has stopped, so that a pull through it can be given up.
@@ -131,6 +146,8 @@ pub(super) struct Room {
     repositories: Mutex<BTreeMap<String, Repository>>,
     served: AtomicU64,
     error: Mutex<Option<store::Error>>,
+    failures: Mutex<BTreeMap<Digest, u32>>,
+    hopeless: watch::Sender<Option<store::Error>>,
 }
 
 impl Room {
@@ -142,9 +159,19 @@ impl Room {
         self.served.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn failed(&self, error: &store::Error) {
+    pub(super) fn failed(&self, blob: &Digest, error: &store::Error) {
         *lock(&self.error) = Some(error.clone());
+        let times = *lock(&self.failures).entry(blob.clone()).and_modify(|times| *times += 1).or_insert(1);
+        if times >= ENOUGH || is_certain(error) {
+            self.hopeless.send_replace(Some(error.clone()));
+        }
     }
+}
+
+/// Whether the next attempt would fail like this one.
+fn is_certain(error: &store::Error) -> bool {
+    use store::Error::{Busy, Io, NoSpace, WrongSize};
+    matches!(error, Busy { .. } | Io { .. } | NoSpace { .. } | WrongSize { .. })
 }
 
 /// Something that was asked for and may be had.
