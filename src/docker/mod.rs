@@ -14,6 +14,7 @@ mod images;
 mod logs;
 mod once;
 mod pull;
+mod states;
 mod transport;
 mod volumes;
 
@@ -24,12 +25,12 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
-pub use containers::ContainerStatus;
 pub use error::{Cause, Error};
 pub use images::{Expected, ImageFacts, ImageId};
 pub use logs::{Follow, LINE_LIMIT, Logs, Since};
 pub use once::{OUTPUT_LIMIT, OneShot};
 pub use pull::PullProgress;
+pub use states::ContainerStatus;
 
 use crate::host::{EngineFacts, ImageStore};
 use error::Failure;
