@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use crate::docker::{Engine, Expected};
-use crate::host::{EngineSocket, Facts, Host, HostName, MachineFacts, machine_script, parse_machine};
+use crate::host::{
+    EngineSocket, Facts, Host, HostName, MachineFacts, disk_script, machine_script, parse_disk, parse_machine,
+};
 use crate::oci::Digest;
 use crate::plan::{Failure, ImageOnHost};
 use crate::ssh::{Limits, Options, Session};
@@ -67,18 +69,18 @@ async fn engine(host: &Host, session: &Session, socket: EngineSocket) -> Result<
     Engine::connect(&forwarded).await.map_err(|e| Failure::new(&e, e.hint()).on(&host.name))
 }
 
-async fn facts(host: &Host, session: &Session, engine: &Engine, machine: MachineFacts) -> Result<Facts, Failure> {
+async fn facts(host: &Host, session: &Session, engine: &Engine, mut machine: MachineFacts) -> Result<Facts, Failure> {
     let asked = tokio::try_join!(engine.facts(), engine.nodes(), engine.volumes());
     let (mut engine, nodes, volumes) = asked.map_err(|e| Failure::new(&e, e.hint()).on(&host.name))?;
+    machine.forget_k3s_in(nodes.iter().map(|node| node.id.as_str()));
     engine.disk_free = disk_free(session, &engine.root_dir).await;
     Ok(Facts { machine, engine, nodes, volumes, images: BTreeMap::new() })
 }
 
 /// Bytes free where the engine keeps its data; `None` where that cannot be read.
 async fn disk_free(session: &Session, root: &str) -> Option<u64> {
-    let script = "df -Pk -- \"$(cat)\" | awk 'NR == 2 { print $4 }'";
-    let output = session.run(script, Some(root.as_bytes()), LIMITS).await.ok()?;
-    output.stdout.trim().parse::<u64>().ok()?.checked_mul(1024)
+    let output = session.run(&disk_script(root), None, LIMITS).await.ok()?;
+    parse_disk(&output.stdout).ok()?
 }
 
 /// What the engine is asked about an image.
