@@ -288,7 +288,10 @@ async fn redirects_are_followed_with_care() {
     let storage = Faulty::start(|_, _| answer(401, &[("www-authenticate", "Basic realm=x")], b"")).await;
     let to = format!("http://{}/", storage.address);
     let server = Faulty::start(move |_, _| answer(307, &[("location", &to)], b"")).await;
-    let error = client().document(&reference(&server.address, "a/b:1")).await.unwrap_err();
+    let folder = tempfile::tempdir().unwrap();
+    let entry = format!(r#"{{"auth":"{}"}}"#, basic("me", "geheim"));
+    let client = with_entry(folder.path(), &server.address, &entry);
+    let error = client.document(&reference(&server.address, "a/b:1")).await.unwrap_err();
     assert!(matches!(error, Error::Unauthorized { status: 401, .. }), "{error:?}");
-    assert_eq!(storage.seen().len(), 1);
+    assert_eq!((server.seen().len(), storage.seen().len()), (1, 1));
 }
