@@ -309,9 +309,11 @@ async fn nobody_holds_a_connection_for_ever() {
         let ended = timeout(Duration::from_secs(400), stream.read_to_end(&mut Vec::new())).await;
         let _ = ended.unwrap_or_else(|_| panic!("{what} lasts"));
     }
+    tokio::time::resume();
     let mut stream = TcpStream::connect(stage.mirror.address()).await.unwrap();
     stream.write_all(blob.as_bytes()).await.unwrap();
     stream.read_u8().await.unwrap();
+    tokio::time::pause();
     let tasks = tokio::runtime::Handle::current().metrics();
     let is_cut = async {
         while tasks.num_alive_tasks() > 1 {
