@@ -20,7 +20,8 @@ const leasesPath = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leas
 // ourTaints are set by the control plane while a node is not Ready, and go when it is.
 var ourTaints = []string{"node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"}
 
-// beat reports the node as Ready and keeps doing so. The status goes out again when something changed, the lease always.
+// beat reports the node as Ready and keeps doing so. The status goes out at the start, also if the server knows it from an earlier
+// one, and again when something changed or it has become old; the lease always.
 func (n *node) beat(ctx context.Context, records *imagestore.Records) {
 	for {
 		images, _ := records.List()
@@ -60,11 +61,12 @@ func (n *node) report(ctx context.Context, images []imagestore.Image, condition 
 	if err != nil {
 		return err
 	}
-	if !sameStatus(current, images, condition) {
+	if time.Since(n.reported) >= timing.StatusReport || !sameStatus(current, images, condition) {
 		status := object{"status": n.status(images, condition)}
 		if _, err := n.api(ctx, http.MethodPatch, path+"/status", status, mergePatch); err != nil {
 			return err
 		}
+		n.reported = time.Now()
 		logging.Klog('I', "kubelet_node_status.go:431", "\"Fast updating node status as it just became ready\"")
 	}
 	if condition["status"] == "True" {

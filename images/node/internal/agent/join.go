@@ -40,6 +40,7 @@ type node struct {
 	authority []byte
 	cluster   clusterConfig
 	started   time.Time
+	reported  time.Time // when the status was last sent
 	shutdown  *process.Shutdown
 }
 

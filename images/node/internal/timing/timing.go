@@ -34,6 +34,8 @@ const (
 	// Heartbeat is how often a node renews its lease, Grace how old a lease may get before the node counts as lost.
 	Heartbeat = 10 * time.Second
 	Grace     = 50 * time.Second
+	// StatusReport is how long a status that does not change is not sent again.
+	StatusReport = 5 * time.Minute
 	// ImageScan is how often the directory of archives is looked at.
 	ImageScan = 3 * time.Second
 )
