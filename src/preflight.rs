@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::cluster::names::{LABEL_CLUSTER, LABEL_NODE};
 use crate::cluster::{API_PORT, Cluster, LEFT_OUT, OWNED_FLAGS, flags};
-use crate::host::{Facts, Finding, HostName, NodeState, Severity};
+use crate::host::{Facts, Finding, HostName, NodeFacts, NodeState, Severity};
 
 /// Seconds that a host's clock may be off before certificates become a matter of luck.
 const CLOCK_TOLERANCE: i64 = 60;
@@ -89,12 +89,13 @@ fn clock_finding(host: &HostName, facts: &Facts) -> Option<Finding> {
 
 /// The API server's port is taken by something that is not this cluster's node.
 fn port_finding(cluster: &Cluster, host: &HostName, facts: &Facts) -> Option<Finding> {
-    let mut running = facts.nodes.iter().filter(|node| node.state == NodeState::Running);
-    let other = running.next();
-    if other.is_some_and(|node| node.labels.get(LABEL_CLUSTER).is_some_and(|name| name == cluster.name.as_str())) {
+    let is_own = |node: &NodeFacts| node.labels.get(LABEL_CLUSTER).is_some_and(|name| name == cluster.name.as_str());
+    if facts.nodes.iter().any(is_own) {
         return None;
     }
-    let taken: Vec<u16> = facts.machine.listeners.iter().map(|listener| listener.port).collect();
+    let other = facts.nodes.iter().find(|node| !matches!(node.state, NodeState::Created | NodeState::Exited(_)));
+    // UDP 8472 is the kernel's own, for a flannel.1 that any earlier k3s left; flannel takes it over.
+    let taken: Vec<u16> = facts.machine.listeners.iter().filter(|l| !l.udp).map(|listener| listener.port).collect();
     if taken.is_empty() && other.is_none() && facts.machine.k3s_processes.is_empty() {
         return None;
     }

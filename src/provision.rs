@@ -105,8 +105,9 @@ fn standing(wanted: &Wanted, node: &WantedNode, facts: &Facts) -> Result<Standin
     if found.labels.get(LABEL_SPEC) != Some(&wanted.spec(node)) {
         return Err(differs(wanted, node));
     }
-    match found.state {
+    match &found.state {
         NodeState::Running => Ok(Standing::Running(found.id.clone())),
+        NodeState::Other(state) if state == "paused" => Err(paused(node, found)),
         _ => Ok(Standing::Stopped(found.id.clone())),
     }
 }
@@ -138,6 +139,16 @@ fn differs(wanted: &Wanted, node: &WantedNode) -> Box<Finding> {
             "run the command with the settings it was made with, or `k3arm cluster delete {}` and create it anew",
             wanted.cluster
         ),
+    })
+}
+
+fn paused(node: &WantedNode, found: &NodeFacts) -> Box<Finding> {
+    Box::new(Finding {
+        severity: Severity::Refuse,
+        code: "node-paused",
+        host: Some(node.host.clone()),
+        message: format!("the container of node {} is paused", node.name),
+        hint: format!("on the host: `docker unpause {}`", found.name),
     })
 }
 

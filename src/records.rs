@@ -65,13 +65,14 @@ impl Records {
         names
     }
 
-    /// Remembers a cluster's hosts.
+    /// Remembers hosts of a cluster, besides those that it is known to have.
     ///
     /// # Errors
     /// The folder cannot be written.
-    pub fn write<'a>(&self, cluster: &ClusterName, hosts: impl Iterator<Item = &'a Host>) -> Result<(), Error> {
+    pub fn add<'a>(&self, cluster: &ClusterName, hosts: impl Iterator<Item = &'a Host>) -> Result<(), Error> {
         let path = self.path(cluster);
-        let hosts = hosts.map(|host| (host.name.clone(), host.destination.clone())).collect();
+        let known = self.hosts(cluster).unwrap_or_default();
+        let hosts = known.into_iter().chain(hosts.cloned()).map(|host| (host.name, host.destination)).collect();
         let write = || -> Result<(), std::io::Error> {
             fs::create_dir_all(&self.folder)?;
             let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
@@ -115,8 +116,10 @@ mod tests {
         let name: ClusterName = "home".parse().unwrap();
         assert!(records.hosts(&name).unwrap().is_empty());
         let host: Host = "pi@pi1".parse().unwrap();
-        records.write(&name, std::iter::once(&host)).unwrap();
-        assert_eq!((records.hosts(&name).unwrap(), records.clusters()), (vec![host], vec![name.clone()]));
+        let other: Host = "pi@pi2".parse().unwrap();
+        records.add(&name, [&host, &other].into_iter()).unwrap();
+        records.add(&name, std::iter::once(&host)).unwrap();
+        assert_eq!((records.hosts(&name).unwrap(), records.clusters()), (vec![host, other], vec![name.clone()]));
         records.forget(&name).unwrap();
         records.forget(&name).unwrap();
         assert!(records.clusters().is_empty());

@@ -10,14 +10,20 @@ for mode in nft legacy; do
   for family in iptables ip6tables; do
     # A table at a time: rules of others that lead to k3s' chains go, then its chains are emptied and removed.
     rules=$("xtables-$mode-multi" "$family-save" 2> /dev/null | awk '
-      function ours(text) { return text ~ /KUBE-|CNI-|FLANNEL-|flanneld|name: "cbr0"/ }
+      function chain(name) { return name ~ /^(KUBE|CNI|FLANNEL)-/ }
+      function ours(rule) { return rule ~ / -[jg] (KUBE|CNI|FLANNEL)-/ || rule ~ /--comment "(flanneld|KUBE-ROUTER rule) / }
       /^\*/ { table = $0; empties = ""; removes = ""; deletes = "" }
-      /^:/ && ours($1) { name = substr($1, 2); empties = empties "-F " name "\n"; removes = removes "-X " name "\n" }
-      /^-A / && ours($0) && !ours($2) { sub(/^-A/, "-D"); deletes = deletes $0 "\n" }
+      /^:/ && chain(substr($1, 2)) { name = substr($1, 2); empties = empties "-F " name "\n"; removes = removes "-X " name "\n" }
+      /^-A / && ours($0) && !chain($2) { sub(/^-A/, "-D"); deletes = deletes $0 "\n" }
       /^COMMIT/ && empties deletes != "" { printf "%s\n%s%s%sCOMMIT\n", table, deletes, empties, removes }
     ')
     [ -n "$rules" ] || continue
     printf '%s\n' "$rules" | "xtables-$mode-multi" "$family-restore" --noflush || failed=1
   done
 done
+if command -v ipset > /dev/null 2>&1; then
+  for set in $(ipset list -n 2> /dev/null | grep '^KUBE-'); do
+    ipset destroy "$set" || failed=1
+  done
+fi
 exit $failed

@@ -1,6 +1,7 @@
 //! `k3arm cluster …`
 
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -134,6 +135,18 @@ fn duration(text: &str) -> Result<Duration, String> {
     if seconds == 0 { Err(wrong()) } else { Ok(Duration::from_secs(seconds)) }
 }
 
+/// A cluster file of a hundred hosts has some 20 KiB; what is longer is not one.
+const FILE_LIMIT: u64 = 1 << 20;
+
+fn read(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let read = std::fs::File::open(path)?.take(FILE_LIMIT + 1).read_to_string(&mut text)?;
+    match u64::try_from(read) {
+        Ok(read) if read <= FILE_LIMIT => Ok(text),
+        _ => Err(std::io::Error::other("longer than 1 MiB: that is no cluster file")),
+    }
+}
+
 /// Hosts that are named twice count once.
 pub(super) fn each_once(hosts: Vec<Host>) -> Vec<Host> {
     let mut once: Vec<Host> = Vec::new();
@@ -184,7 +197,7 @@ impl Create {
         };
         let failure =
             |message: String| Failure { host: None, message: format!("{}: {message}", path.display()), hint: None };
-        let text = std::fs::read_to_string(path).map_err(|e| failure(e.to_string()))?;
+        let text = read(path).map_err(|e| failure(e.to_string()))?;
         cluster::Cluster::parse(&text).map_err(|e| failure(e.to_string()))
     }
 
@@ -273,6 +286,12 @@ impl Delete {
                 output::data(format, &value, || match (deleted.plan.is_empty(), self.dry_run) {
                     (true, _) => format!("nothing of cluster {} is on these hosts\n", self.name),
                     (false, true) => deleted.plan.to_string(),
+                    (false, false) if deleted.report.failures().next().is_some() => {
+                        format!(
+                            "cluster {} is not all deleted: run the command again when its hosts answer\n",
+                            self.name
+                        )
+                    }
                     (false, false) => format!("cluster {} is deleted\n", self.name),
                 });
                 output::report(&deleted.report)

@@ -44,6 +44,9 @@ pub(super) struct Settings {
     /// Allow plain HTTP to this registry (loopback always may)
     #[arg(long, global = true, value_name = "HOST[:PORT]", env = "K3ARM_PLAIN_HTTP", value_delimiter = ',')]
     plain_http: Vec<String>,
+    /// Send credentials to this token server, although it is in another domain than its registry
+    #[arg(long, global = true, value_name = "HOST[:PORT]", env = "K3ARM_TOKEN_SERVER", value_delimiter = ',')]
+    token_server: Vec<String>,
     /// Where k3s publishes its channels
     #[arg(long, global = true, value_name = "URL", env = "K3ARM_CHANNELS_URL", hide = true)]
     channels_url: Option<String>,
@@ -76,6 +79,7 @@ impl Settings {
         let mut settings = registry::Settings {
             mirrors: self.registry_mirror.clone(),
             plain_http: self.plain_http.iter().cloned().collect::<BTreeSet<_>>(),
+            trusted_realms: self.token_server.iter().cloned().collect(),
             ..registry::Settings::default()
         };
         if let Some(url) = &self.channels_url {

@@ -111,7 +111,7 @@ async fn create_on(
         return Ok(Created { plan: prepared.plan, cluster: None });
     }
     let members = request.cluster.members.iter().map(|member| &member.host);
-    environment.records.write(&request.cluster.name, members).map_err(|e| Failure::new(&e, None))?;
+    environment.records.add(&request.cluster.name, members).map_err(|e| Failure::new(&e, None))?;
     carry_out(&prepared, journal, environment).await?;
     let awaited = awaited(&prepared.wanted, request.timeout);
     let settled = settle(&awaited, &prepared.probed.fleet, &environment.events).await?;

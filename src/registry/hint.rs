@@ -17,7 +17,9 @@ impl Error {
             Self::Connect { problem, .. } => connect_hint(*problem)?.into(),
             Self::Tls { problem, asked, .. } => tls_hint(*problem, asked)?,
             Self::Timeout { .. } => "check the network, or name a mirror that is closer".into(),
-            Self::PlainHttpRefused { target, .. } => format!("use https, or allow plain HTTP for {target} by name"),
+            Self::PlainHttpRefused { target, .. } => {
+                format!("use https, or allow plain HTTP for it: --plain-http {target}")
+            }
             Self::Credentials { registry, source, .. } => source.hint(registry),
             Self::Server { .. } | Self::Truncated { .. } | Self::Interrupted { .. } => {
                 "the server or the network has a problem that may pass: try again later".into()
@@ -51,7 +53,9 @@ fn connect_hint(problem: ConnectProblem) -> Option<&'static str> {
 
 fn tls_hint(problem: TlsProblem, asked: &Asked) -> Option<String> {
     Some(match problem {
-        TlsProblem::NotTls => format!("if {} speaks plain HTTP and you trust the network, allow it by name", asked.at),
+        TlsProblem::NotTls => {
+            format!("if {0} speaks plain HTTP and you trust the network, allow it: --plain-http {0}", asked.at)
+        }
         TlsProblem::Date => "check this machine's clock (`date`)".into(),
         TlsProblem::Issuer => "for a CA of your own, point SSL_CERT_FILE to a bundle that contains it".into(),
         TlsProblem::Name => "use the name that the registry's certificate is made for".into(),
@@ -79,7 +83,7 @@ impl Used {
             Self::Anonymous => format!("check the name; if it is private, log in first: {login}"),
             Self::Credentials { .. } => format!("check that this account may read it, or log in again: {login}"),
             Self::Withheld { realm, .. } => {
-                format!("if {realm} is the token server of {registry}, allow it by name")
+                format!("if it really is the token server of {registry}, allow it: --token-server {realm}")
             }
         }
     }

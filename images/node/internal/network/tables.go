@@ -106,7 +106,6 @@ var flannelRules = map[string]string{
 -A FLANNEL-POSTRTG ! -s CLUSTER_CIDR -d CLUSTER_CIDR -m comment --comment "flanneld masq" -j MASQUERADE
 `,
 	"filter": `
-:FORWARD ACCEPT [0:0]
 :FLANNEL-FWD - [0:0]
 -A FORWARD -m comment --comment "flanneld forward" -j FLANNEL-FWD
 -A FLANNEL-FWD -s CLUSTER_CIDR -m comment --comment "flanneld forward" -j ACCEPT
