@@ -198,12 +198,14 @@ async fn a_damaged_blob_is_fetched_again_before_anybody_sees_it() {
     for left in [&damaged[..], &content[..MIB / 2], &[]] {
         let (_folder, store) = new_store();
         fs::write(store.path(&blob.digest), left).unwrap();
-        let source = Fake::new(&content, []);
+        let source = Fake::new(&content, [Fault::Refuse]);
+        assert!(read(store.open_blob(&blob, source.clone()).await.unwrap()).await.1.is_err());
+        assert!(!store.has(&blob), "nobody is told that it is there");
         for _ in 0..2 {
             let (bytes, end) = read(store.open_blob(&blob, source.clone()).await.unwrap()).await;
             assert!(end.is_ok() && bytes == content);
         }
-        assert_eq!(source.opened(), [0]);
+        assert_eq!(source.opened(), [0, 0]);
     }
 }
 
@@ -300,13 +302,15 @@ async fn silence_has_an_end() {
     let (folder, store) = new_store();
     let content = content(MIB);
     let blob = descriptor(&content);
-    let (_, end) = read(store.open_blob(&blob, Fake::new(&content, [Fault::Hang(PIECE)])).await.unwrap()).await;
+    let silent = store.open_blob(&blob, Fake::new(&content, [Fault::Hang(PIECE)])).await.unwrap();
+    let (_, end) = timeout(Duration::from_secs(200), read(silent)).await.expect("upstream's silence ends");
     assert!(matches!(end, Err(Error::Stalled { received: 32_768, .. })), "{end:?}");
     let locked = fs::File::open(partial(&store, &blob)).unwrap();
     locked.lock().unwrap();
     let other = Store::open(folder.path()).unwrap();
     let source = Fake::new(&content, []);
-    let end = read(other.open_blob(&blob, source.clone()).await.unwrap()).await.1;
+    let waiting = read(other.open_blob(&blob, source.clone()).await.unwrap());
+    let end = timeout(Duration::from_secs(200), waiting).await.expect("another process's silence ends").1;
     assert!(matches!(end, Err(Error::Busy { .. })) && source.opened().is_empty(), "{end:?}");
 }
 
