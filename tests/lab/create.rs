@@ -12,7 +12,7 @@ use crate::scenario;
 /// Creates a cluster with its server on the first host and agents on the others.
 pub(crate) fn create(home: &Home, name: &str, hosts: &[&str], more: &[&str]) -> Ran {
     let release = release();
-    let mut arguments = vec!["cluster", "create", name, "--k3s", &release, "--server", hosts[0]];
+    let mut arguments = vec!["cluster", "create", name, "--timeout", "90s", "--k3s", &release, "--server", hosts[0]];
     arguments.extend(hosts[1..].iter().flat_map(|host| ["--agent", host]));
     arguments.extend(more);
     home.k3arm(&arguments)
