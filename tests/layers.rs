@@ -29,7 +29,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("mirror", &["oci", "store"]),
     // A host is a session and the engine behind it; a plan is carried out with all of them.
     ("probe", &["docker", "host", "oci", "plan", "ssh"]),
-    ("apply", &["cluster", "docker", "host", "kube", "mirror", "plan", "probe"]),
+    ("apply", &["cluster", "docker", "host", "kube", "mirror", "plan", "probe", "registry", "store"]),
     // The edge.
     (
         "pipeline",

@@ -52,6 +52,8 @@ async fn pull(
     let result = loop {
         tokio::select! {
             result = &mut pull => break result,
+            // Engines ask for a minute for a blob that cannot be had; the mirror knows better.
+            cause = door.gave_up() => return Err(unavailable(&cause, connection)),
             _ = ticks.tick() => {
                 let done = door.served().min(total);
                 workshop.events.on(&connection.host.name, Progress::Bytes { done, total });
@@ -60,9 +62,16 @@ async fn pull(
     };
     result.map_err(|error| match door.take_error() {
         // The engine only saw its connection end; the mirror knows why.
-        Some(cause) => Failure::new(&cause, cause.hint()).on(&connection.host.name),
+        Some(cause) => unavailable(&cause, connection),
         None => failure(connection, &error),
     })
+}
+
+/// A blob could not be had from the registry or kept in the store.
+fn unavailable(cause: &crate::store::Error, connection: &Connection) -> Failure {
+    let registry = cause.upstream().and_then(|error| error.downcast_ref::<crate::registry::Error>());
+    let hint = cause.hint().or_else(|| registry.and_then(|error| error.hint()));
+    Failure::new(cause, hint).on(&connection.host.name)
 }
 
 /// Gives the image its canonical name, checks that the engine holds what was resolved, and removes temporary names.

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::{network, node};
-use crate::host::HostName;
+use super::{failure, network, node};
+use crate::cluster::names::LABEL_CLUSTER_ID;
+use crate::host::{HostName, NodeFacts, NodeState};
 use crate::plan::{Failure, PlannedNode, RemovedNode};
-use crate::probe::Fleet;
+use crate::probe::{Connection, Fleet};
 
 /// Time a node has to stop that is thrown away anyway.
 const GRACE: Duration = Duration::from_secs(5);
@@ -20,21 +21,35 @@ pub struct Journal(Arc<Mutex<Vec<Made>>>);
 #[derive(Debug, Clone)]
 struct Made {
     host: HostName,
-    node: RemovedNode,
+    name: String,
+    volumes: Vec<String>,
     image: String,
+    /// Of the cluster, from the labels: another run's container may have the same name.
+    cluster_id: Option<String>,
+    /// Of the container, once the engine has told it.
+    id: Option<String>,
 }
 
 impl Journal {
-    /// Writes down a node that is about to be made, by its container's name.
+    /// Writes down a node that is about to be made.
     pub(super) fn note(&self, host: &HostName, node: &PlannedNode) {
         let container = &node.container;
-        let removed = RemovedNode {
+        let made = Made {
+            host: host.clone(),
             name: container.name.clone(),
-            container: Some(container.name.clone()),
             volumes: container.volumes.values().cloned().collect(),
+            image: container.image.clone(),
+            cluster_id: container.labels.get(LABEL_CLUSTER_ID).cloned(),
+            id: None,
         };
-        let made = Made { host: host.clone(), node: removed, image: container.image.clone() };
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(made);
+    }
+
+    /// Writes down the ID that the engine gave to a node's container.
+    pub(super) fn made(&self, host: &HostName, node: &PlannedNode, id: &str) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let noted = all.iter_mut().rev().find(|made| made.host == *host && made.name == node.container.name);
+        noted.into_iter().for_each(|made| made.id = Some(id.into()));
     }
 
     /// Whether nothing was made.
@@ -52,9 +67,44 @@ impl Journal {
 
 async fn take_back(made: &Made, fleet: &Fleet) -> Result<(), Failure> {
     let Some(connection) = fleet.get(&made.host) else { return Ok(()) };
-    let was_started = node::stop_within(&made.node.name, GRACE, connection).await?;
-    if was_started {
+    let nodes = connection.engine.nodes().await.map_err(|e| failure(connection, &e))?;
+    let Some(found) = nodes.iter().find(|node| made.is(node)) else {
+        return remove_volumes(made, connection).await;
+    };
+    if node::stop_within(&found.id, GRACE, connection).await? {
         network::clear(&made.image, connection).await?;
     }
-    node::remove(&made.node, connection).await.map(|_| ())
+    let removed =
+        RemovedNode { name: made.name.clone(), container: Some(found.id.clone()), volumes: made.volumes.clone() };
+    node::remove(&removed, connection).await.map(|_| ())
+}
+
+impl Made {
+    /// Whether a container is the one that this run made: by its ID, or, where the run was cut before it learnt that,
+    /// by its labels, never started.
+    fn is(&self, node: &NodeFacts) -> bool {
+        match &self.id {
+            Some(id) => node.id == *id,
+            None => {
+                let same_cluster = node.labels.get(LABEL_CLUSTER_ID) == self.cluster_id.as_ref();
+                node.name == self.name && same_cluster && node.state == NodeState::Created
+            }
+        }
+    }
+}
+
+/// Volumes that the engine made for a container that it then could not make.
+async fn remove_volumes(made: &Made, connection: &Connection) -> Result<(), Failure> {
+    let volumes = connection.engine.volumes().await.map_err(|e| failure(connection, &e))?;
+    let is_ours = |name: &&String| {
+        volumes.get(*name).is_some_and(|labels| labels.get(LABEL_CLUSTER_ID) == made.cluster_id.as_ref())
+    };
+    for name in made.volumes.iter().filter(is_ours) {
+        match connection.engine.remove_volume(name).await {
+            // In use: by a container that is not this run's.
+            Err(crate::docker::Error::Conflict { .. }) => {}
+            other => other.map_err(|e| failure(connection, &e))?,
+        }
+    }
+    Ok(())
 }

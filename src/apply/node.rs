@@ -21,6 +21,7 @@ pub(super) async fn create(
     workshop.journal.note(&connection.host.name, node);
     workshop.events.on(&connection.host.name, Progress::Started { what: format!("creating node {}", node.node) });
     let id = connection.engine.create(&node.container).await.map_err(fail)?;
+    workshop.journal.made(&connection.host.name, node, &id);
     connection.engine.put_files(&id, &node.files).await.map_err(fail)?;
     connection.engine.start(&id).await.map_err(fail)?;
     Ok(Worked { subject: format!("node {}", node.node), status: "started", bytes: 0 })

@@ -113,8 +113,8 @@ struct Wait<'a> {
     api: Option<(Kubeconfig, Api)>,
     /// Since when the API has answered.
     up: Option<Instant>,
-    /// Causes that may pass, by node: the latest of them.
-    suspected: BTreeMap<NodeName, Cause>,
+    /// Causes that may pass, by node: the latest of them, and when it was heard.
+    suspected: BTreeMap<NodeName, (Cause, Instant)>,
     /// What was last told of each node, so that only changes are told.
     told: BTreeMap<NodeName, String>,
 }
@@ -162,7 +162,7 @@ impl<'a> Wait<'a> {
                 self.events.on(&node.host, Progress::Warning { what });
             }
             Certainty::IfItLasts if !ended => {
-                self.suspected.insert(node.name, cause);
+                self.suspected.insert(node.name, (cause, Instant::now()));
             }
             _ => return Err(self.failure_of(&node, &cause)),
         }
@@ -259,11 +259,10 @@ impl<'a> Wait<'a> {
     /// What might pass has had its time, or all has.
     fn check_patience(&self, nodes: &[NodeStatus]) -> Result<(), Failure> {
         let waiting: Vec<&AwaitedNode> = self.awaited.nodes.iter().filter(|node| !self.is_ready(node, nodes)).collect();
-        if self.up.is_some_and(|up| up.elapsed() > PATIENCE) {
-            let lasting = waiting.iter().find_map(|node| Some((node, self.suspected.get(&node.name)?)));
-            if let Some((node, cause)) = lasting {
-                return Err(self.failure_of(node, cause));
-            }
+        let lasts = |(_, heard): &&(Cause, Instant)| self.up.is_some_and(|up| *heard > up + PATIENCE);
+        let lasting = waiting.iter().find_map(|node| Some((node, self.suspected.get(&node.name).filter(lasts)?)));
+        if let Some((node, (cause, _))) = lasting {
+            return Err(self.failure_of(node, cause));
         }
         if self.began.elapsed() < self.awaited.timeout {
             return Ok(());
