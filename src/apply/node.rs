@@ -20,10 +20,20 @@ pub(super) async fn create(
     let fail = |error| failure(connection, &error);
     workshop.journal.note(&connection.host.name, node);
     workshop.events.on(&connection.host.name, Progress::Started { what: format!("creating node {}", node.node) });
-    let id = connection.engine.create(&node.container).await.map_err(fail)?;
+    let (engine, spec) = (connection.engine.clone(), node.container.clone());
+    let created = workshop.journal.see_through(async move { engine.create(&spec).await }).await;
+    let id = created.ok_or_else(|| cut(connection))?.map_err(fail)?;
     connection.engine.put_files(&id, &node.files).await.map_err(fail)?;
-    connection.engine.start(&id).await.map_err(fail)?;
+    let engine = connection.engine.clone();
+    let started = workshop.journal.see_through(async move { engine.start(&id).await }).await;
+    started.ok_or_else(|| cut(connection))?.map_err(fail)?;
     Ok(Worked { subject: format!("node {}", node.node), status: "started", bytes: 0 })
+}
+
+/// A request whose task came to no end: only a panic does that.
+fn cut(connection: &Connection) -> Failure {
+    let message = "a request to Docker was cut".into();
+    Failure { host: Some(connection.host.name.clone()), message, hint: Some("run the same command again".into()) }
 }
 
 pub(super) async fn start(container: &str, node: &NodeName, connection: &Connection) -> Result<Worked, Failure> {
