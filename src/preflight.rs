@@ -90,10 +90,12 @@ fn clock_finding(host: &HostName, facts: &Facts) -> Option<Finding> {
 /// The API server's port is taken by something that is not this cluster's node.
 fn port_finding(cluster: &Cluster, host: &HostName, facts: &Facts) -> Option<Finding> {
     let is_own = |node: &NodeFacts| node.labels.get(LABEL_CLUSTER).is_some_and(|name| name == cluster.name.as_str());
-    if facts.nodes.iter().any(is_own) {
+    let is_active = |node: &NodeFacts| !matches!(node.state, NodeState::Created | NodeState::Exited(_));
+    // A node of ours that is stopped holds no port: who listens then would be in its way.
+    if facts.nodes.iter().any(|node| is_own(node) && is_active(node)) {
         return None;
     }
-    let other = facts.nodes.iter().find(|node| !matches!(node.state, NodeState::Created | NodeState::Exited(_)));
+    let other = facts.nodes.iter().find(|node| is_active(node));
     // UDP 8472 is the kernel's own, for a flannel.1 that any earlier k3s left; flannel takes it over.
     let taken: Vec<u16> = facts.machine.listeners.iter().filter(|l| !l.udp).map(|listener| listener.port).collect();
     if taken.is_empty() && other.is_none() && facts.machine.k3s_processes.is_empty() {

@@ -1,5 +1,7 @@
 //! The whole program where no host is needed: help, usage errors, files, a registry that is not there.
 
+#![allow(clippy::expect_used)]
+
 use assert_cmd::Command;
 use predicates::str::{contains, is_empty};
 

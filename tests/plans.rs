@@ -1,5 +1,7 @@
 //! Golden plans: for given facts, exactly these steps. `K3ARM_GOLDEN=write cargo test --test plans` writes them anew.
 
+#![allow(clippy::expect_used)]
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use tokio::task::JoinHandle;
 
 use super::{failure, network, node};
 use crate::cluster::names::LABEL_CLUSTER_ID;
@@ -14,9 +15,15 @@ use crate::probe::{Connection, Fleet};
 /// Time a node has to stop that is thrown away anyway.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long requests that are under way may take before what they make is taken back.
+const LATE: Duration = Duration::from_secs(30);
+
 /// Nodes made in this run. Clones share it, so it outlives an interrupted run.
 #[derive(Debug, Clone, Default)]
-pub struct Journal(Arc<Mutex<Vec<Made>>>);
+pub struct Journal {
+    made: Arc<Mutex<Vec<Made>>>,
+    under_way: Arc<Mutex<Vec<JoinHandle<()>>>>,
+}
 
 #[derive(Debug, Clone)]
 struct Made {
@@ -42,24 +49,38 @@ impl Journal {
             cluster_id: container.labels.get(LABEL_CLUSTER_ID).cloned(),
             id: None,
         };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(made);
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(made);
     }
 
     /// Writes down the ID that the engine gave to a node's container.
-    pub(super) fn made(&self, host: &HostName, node: &PlannedNode, id: &str) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let noted = all.iter_mut().rev().find(|made| made.host == *host && made.name == node.container.name);
+    pub(super) fn made(&self, host: &HostName, name: &str, id: &str) {
+        let mut all = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let noted = all.iter_mut().rev().find(|made| made.host == *host && made.name == name);
         noted.into_iter().for_each(|made| made.id = Some(id.into()));
+    }
+
+    /// Carries out a request that makes something, to its end even where the run is interrupted: the engine would carry
+    /// it out anyway, after we have looked for what there is to take back. `None` if it panicked.
+    pub(super) async fn see_through<T: Send + 'static>(
+        &self,
+        request: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let task = tokio::spawn(async move { drop(sender.send(request.await)) });
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+        receiver.await.ok()
     }
 
     /// Whether nothing was made.
     pub fn is_empty(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Removes all that was made, on all hosts at once. What cannot be removed is told, and the rest still goes.
     pub async fn roll_back(&self, fleet: &Fleet) -> Vec<Failure> {
-        let made = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let under_way = std::mem::take(&mut *self.under_way.lock().unwrap_or_else(PoisonError::into_inner));
+        let _ = tokio::time::timeout(LATE, join_all(under_way)).await;
+        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
         let results = join_all(made.iter().map(|made| take_back(made, fleet))).await;
         results.into_iter().filter_map(Result::err).collect()
     }

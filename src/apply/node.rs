@@ -20,11 +20,26 @@ pub(super) async fn create(
     let fail = |error| failure(connection, &error);
     workshop.journal.note(&connection.host.name, node);
     workshop.events.on(&connection.host.name, Progress::Started { what: format!("creating node {}", node.node) });
-    let id = connection.engine.create(&node.container).await.map_err(fail)?;
-    workshop.journal.made(&connection.host.name, node, &id);
+    let (engine, spec) = (connection.engine.clone(), node.container.clone());
+    let (journal, host) = (workshop.journal.clone(), connection.host.name.clone());
+    let create = async move {
+        let id = engine.create(&spec).await?;
+        journal.made(&host, &spec.name, &id);
+        Ok(id)
+    };
+    let created = workshop.journal.see_through(create).await;
+    let id: String = created.ok_or_else(|| cut(connection))?.map_err(fail)?;
     connection.engine.put_files(&id, &node.files).await.map_err(fail)?;
-    connection.engine.start(&id).await.map_err(fail)?;
+    let engine = connection.engine.clone();
+    let started = workshop.journal.see_through(async move { engine.start(&id).await }).await;
+    started.ok_or_else(|| cut(connection))?.map_err(fail)?;
     Ok(Worked { subject: format!("node {}", node.node), status: "started", bytes: 0 })
+}
+
+/// A request whose task came to no end: only a panic does that.
+fn cut(connection: &Connection) -> Failure {
+    let message = "a request to Docker was cut".into();
+    Failure { host: Some(connection.host.name.clone()), message, hint: Some("run the same command again".into()) }
 }
 
 pub(super) async fn start(container: &str, node: &NodeName, connection: &Connection) -> Result<Worked, Failure> {

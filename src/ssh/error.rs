@@ -190,10 +190,10 @@ impl fmt::Display for Forward {
 }
 
 impl Forward {
-    /// The line of sshd_config that allows it.
+    /// What sshd_config must say to allow it. `AllowTcpForwarding no` takes the sockets along (sshd's `do_authenticated`).
     fn setting(&self) -> &'static str {
         match self {
-            Self::Socket(_) => "AllowStreamLocalForwarding yes",
+            Self::Socket(_) => "AllowStreamLocalForwarding yes` and `AllowTcpForwarding yes",
             Self::To(_) | Self::Reverse(_) => "AllowTcpForwarding yes",
         }
     }

@@ -39,11 +39,12 @@ fn verdict(case: &str, ran: &Ran, host: &str, words: &str) -> String {
     }
 }
 
-/// Changes the node's config.yaml by a script (`$f` is the file), restarts it, and runs the same create again.
+/// Changes the node's config.yaml by a script (`$f` is the file, `$k` k3s' folder), restarts it, and runs the same create again.
 fn with_config(lab: &Lab, home: &Home, host: &str, edit: &str) -> Ran {
     let host = lab.host(host);
     let (file, name) = (config(host), format!("k3arm-home-{}", host.name));
-    host.sh(&format!("f={file}; cp $f /root/config.yaml; {edit}; docker restart -t 5 {name} >/dev/null"));
+    let folder = host.volume_path(&format!("{name}-k3s"), "");
+    host.sh(&format!("f={file}; k={folder}; cp $f /root/config.yaml; {edit}; docker restart -t 5 {name} >/dev/null"));
     let ran = create(home, "home", &HOSTS, &[]);
     host.sh(&format!("cp /root/config.yaml {file}; docker restart -t 5 {name} >/dev/null"));
     ran
@@ -56,7 +57,8 @@ scenario! {
         let before = ids(&lab);
         let rows = [
             ("agent without server", "sed -i '/^\"server\"/d' $f", "the agent's config.yaml names no server"),
-            ("wrong token, short form", "sed -i 's/^\"token\":.*/\"token\": \"0123456789abcdef\"/' $f", "the server refuses the agent's token"),
+            // With certificates of its own an agent needs its token no more.
+            ("wrong token, short form", "rm -f $k/agent/*.crt $k/agent/*.key; sed -i 's/^\"token\":.*/\"token\": \"0123456789abcdef\"/' $f", "the server refuses the agent's token"),
             ("wrong CA hash", "sed -i 's/K10......../K10deadbeef/' $f", "the agent's token pins another cluster's CA"),
             ("broken YAML", "echo 'a: [1, {' > $f", "the node's config.yaml is not YAML"),
             ("unknown flag of an agent", "echo 'no-such-flag: 1' >> $f", "k3s ended: "),
@@ -101,13 +103,11 @@ fn remake(host: &Host, options: &str, command: &str) {
     words
         .extend(json[0]["Config"]["Env"].as_array().into_iter().flatten().map(|value| format!("-e '{}'", text(value))));
     let image = text(&json[0]["Config"]["Image"]);
-    let init: Vec<String> =
-        json[0]["Config"]["Entrypoint"].as_array().expect("an entrypoint").iter().map(text).collect();
-    let (shell, init) = init.split_first().expect("a shell");
+    // PID 1 and its script; how docker splits them is of no interest.
+    let (shell, init) = (text(&json[0]["Path"]), text(&json[0]["Args"][0]));
     host.sh(&format!(
-        "docker rm -f {name} >/dev/null && docker run -d --name {name} --network host --restart unless-stopped {options} {} --entrypoint {shell} {image} {} {command}",
-        words.join(" "),
-        init.join(" ")
+        "docker rm -f {name} >/dev/null && docker run -d --name {name} --network host --restart unless-stopped {options} {} --entrypoint {shell} {image} {init} {command}",
+        words.join(" ")
     ));
 }
 

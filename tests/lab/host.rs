@@ -16,7 +16,7 @@ echo '# containers'; docker ps -a --no-trunc --format '{{.ID}} {{.Names}} {{.Sta
 echo '# volumes'; docker volume ls -q | sort
 echo '# networks'; docker network ls -q --no-trunc | sort
 echo '# interfaces'; ip -o link | awk '{ print $2 }' | sort
-echo '# routes'; ip route; ip rule
+echo '# routes'; ip route | sed 's/ linkdown//'; ip rule
 echo '# listeners'; ss -Hlntu | awk '{ print $1, $5 }' | sort -u
 for mode in nft legacy; do
   for family in iptables ip6tables; do

@@ -6,6 +6,8 @@
 //! The lab: h1 (engine 26.1), h2 (20.10), h3 (28.5 with containerd's image store), h4 (26.1). `K3ARM_TEST_RELEASE` names
 //! the release that nodes run.
 
+#![allow(clippy::expect_used)]
+
 mod bad_hosts;
 mod causes;
 mod causes_at_start;

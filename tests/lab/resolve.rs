@@ -73,10 +73,17 @@ scenario! {
 
 scenario! {
     fn a_tag_that_is_not_there_is_one_line(_lab) {
-        let ran = Home::new().k3arm(&["image", "resolve", "rancher/k3s:v9.9.9-k3s1"]).exits(1);
+        let reference = format!("{REGISTRY}/rancher/k3s:v9.9.9-k3s1");
+        let ran = Home::new().k3arm(&["image", "resolve", &reference, "--plain-http", REGISTRY]).exits(1);
         assert_eq!(ran.stdout, "");
         let errors = ran.errors();
         assert_eq!(errors.len(), 1, "{}", ran.all());
-        assert!(errors[0].contains("v9.9.9-k3s1") && errors[0].contains("404"), "{}", ran.all());
+        assert!(errors[0].contains("v9.9.9-k3s1") && errors[0].contains("not found"), "{}", ran.all());
+        // A registry that is neither loopback nor allowed by name is not spoken to in the clear.
+        let ran = Home::new().k3arm(&["image", "resolve", &reference]).exits(1);
+        assert_eq!(ran.errors().len(), 1, "{}", ran.all());
+        // By way of a mirror that has it not, and a registry that cannot be reached: both are told, in one line.
+        let ran = Home::new().k3arm(&["image", "resolve", "rancher/k3s:v9.9.9-k3s1"]).exits(1);
+        assert!(ran.error("mirrors failed").contains("not found"), "{}", ran.all());
     }
 }
