@@ -5,12 +5,15 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Worked, Workshop, failure};
+use crate::docker::Error;
 use crate::mirror::Door;
 use crate::plan::{Failure, ImageOnHost, Progress};
 use crate::probe::{Connection, held_as_named};
 
 /// How often progress is told.
 const TICK: Duration = Duration::from_millis(250);
+/// An engine that was cut off in the middle of a pull joins the next one to what is left of the first, and both fail.
+const ATTEMPTS: u32 = 3;
 
 pub(super) async fn prewarm(
     image: &ImageOnHost,
@@ -30,19 +33,27 @@ pub(super) async fn prewarm(
     let port = connection.session.reverse(mirror.address()).await;
     let port = port.map_err(|e| Failure::new(&e, e.hint()).on(host))?;
     let name = format!("127.0.0.1:{port}/{path}");
-    pull(image, &name, connection, workshop, &door).await?;
+    let mut attempts = 1;
+    while let Err(failure) = pull(image, &name, connection, workshop, &door).await? {
+        if attempts == ATTEMPTS {
+            return Err(failure);
+        }
+        attempts += 1;
+        tracing::debug!(host = %connection.host.name, "pulling again: {}", failure.message);
+    }
     settle_names(image, &name, connection).await?;
     Ok(Worked { subject: familiar, status: "pulled", bytes: door.served() })
 }
 
-/// Pulls under the temporary name, telling how far it is.
+/// Pulls under the temporary name, telling how far it is. The inner failure is worth another attempt: the engine gave up,
+/// although the mirror gave all that it was asked for.
 async fn pull(
     image: &ImageOnHost,
     name: &str,
     connection: &Connection,
     workshop: &Workshop<'_>,
     door: &Door,
-) -> Result<(), Failure> {
+) -> Result<Result<(), Failure>, Failure> {
     let quiet = |_| ();
     let pull = connection.engine.pull(name, image.pull_digest(), &image.platform, &quiet);
     let mut pull = std::pin::pin!(pull);
@@ -60,11 +71,13 @@ async fn pull(
             }
         }
     };
-    result.map_err(|error| match door.take_error() {
+    match (result, door.take_error()) {
+        (Ok(()), _) => Ok(Ok(())),
         // The engine only saw its connection end; the mirror knows why.
-        Some(cause) => unavailable(&cause, connection),
-        None => failure(connection, &error),
-    })
+        (Err(_), Some(cause)) => Err(unavailable(&cause, connection)),
+        (Err(error @ Error::Pull { .. }), None) => Ok(Err(failure(connection, &error))),
+        (Err(error), None) => Err(failure(connection, &error)),
+    }
 }
 
 /// A blob could not be had from the registry or kept in the store.

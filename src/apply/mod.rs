@@ -10,7 +10,7 @@ mod node;
 mod ready;
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
@@ -72,7 +72,11 @@ async fn run_host(host: &HostName, steps: Vec<&Step>, workshop: &Workshop<'_>) -
         let began = Instant::now();
         let result = tokio::select! {
             result = run_step(&step.action, connection, workshop) => result,
-            error = connection.session.closed() => Err(Failure::new(&error, error.hint()).on(host)),
+            failure = lost(connection) => Err(failure),
+        };
+        let result = match result {
+            Err(failure) => Err(deeper(failure, connection).await),
+            worked => worked,
         };
         let failed = result.is_err();
         outcomes.push(outcome(host, &step.action, began, result, workshop.events));
@@ -132,6 +136,17 @@ fn subject(action: &Action) -> String {
         Action::RemoveNode(node) => node.name.clone(),
         Action::ClearNetwork { .. } => "network".into(),
     }
+}
+
+/// Ends when the connection to a host does.
+async fn lost(connection: &Connection) -> Failure {
+    let error = connection.session.closed().await;
+    Failure::new(&error, error.hint()).on(&connection.host.name)
+}
+
+/// What lies below a failure: where the connection has died with it, that is the cause.
+async fn deeper(failure: Failure, connection: &Connection) -> Failure {
+    tokio::time::timeout(Duration::from_millis(500), lost(connection)).await.unwrap_or(failure)
 }
 
 /// An engine's error, told as a failure of its host.

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use futures_util::future::select_all;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::failure;
+use super::{failure, lost};
 use crate::cluster::{API_PORT, Cause, Certainty, ClusterName, NodeName, Role};
 use crate::host::HostName;
 use crate::kube::{Api, Kubeconfig, NodeStatus};
@@ -69,10 +70,13 @@ pub async fn settle(awaited: &Awaited, fleet: &Fleet, events: &Events) -> Result
     let (sender, mut notices) = mpsc::channel(64);
     // Dropped with this future, and the watchers with it.
     let _watchers: Vec<_> = wait.watchers(&sender).into_iter().map(task).collect();
+    let connections = awaited.nodes.iter().filter_map(|node| fleet.get(&node.host));
+    let mut lost = select_all(connections.map(|connection| Box::pin(lost(connection))));
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {
+            (failure, ..) = &mut lost => return Err(failure),
             Some(notice) = notices.recv() => wait.hear(notice)?,
             _ = ticks.tick() => {
                 if let Some(settled) = wait.look().await? {
