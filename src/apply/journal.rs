@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
-use super::{failure, network, node};
+use super::{deeper, failure, network, node};
 use crate::cluster::names::LABEL_CLUSTER_ID;
 use crate::host::{HostName, NodeFacts, NodeState};
 use crate::plan::{Failure, PlannedNode, RemovedNode};
@@ -76,18 +76,36 @@ impl Journal {
         self.made.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Removes all that was made, on all hosts at once. What cannot be removed is told, and the rest still goes.
+    /// Removes all that was made, on all hosts at once. What cannot be removed is told and stays written down, and the
+    /// rest still goes.
     pub async fn roll_back(&self, fleet: &Fleet) -> Vec<Failure> {
         let under_way = std::mem::take(&mut *self.under_way.lock().unwrap_or_else(PoisonError::into_inner));
         let _ = tokio::time::timeout(LATE, join_all(under_way)).await;
         let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
         let results = join_all(made.iter().map(|made| take_back(made, fleet))).await;
-        results.into_iter().filter_map(Result::err).collect()
+        let mut failures = Vec::new();
+        for (made, result) in made.into_iter().zip(results) {
+            if let Err(failure) = result {
+                failures.push(failure);
+                self.made.lock().unwrap_or_else(PoisonError::into_inner).push(made);
+            }
+        }
+        failures
     }
 }
 
 async fn take_back(made: &Made, fleet: &Fleet) -> Result<(), Failure> {
     let Some(connection) = fleet.get(&made.host) else { return Ok(()) };
+    match take_back_from(made, connection).await {
+        Ok(()) => Ok(()),
+        Err(cause) => {
+            let cause = deeper(cause, connection).await;
+            Err(Failure { message: format!("{} may be left there: {}", made.name, cause.message), ..cause })
+        }
+    }
+}
+
+async fn take_back_from(made: &Made, connection: &Connection) -> Result<(), Failure> {
     let nodes = connection.engine.nodes().await.map_err(|e| failure(connection, &e))?;
     let Some(found) = nodes.iter().find(|node| made.is(node)) else {
         return remove_volumes(made, connection).await;

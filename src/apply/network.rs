@@ -15,7 +15,18 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// Runs the clearing on the host's network, in a container of the node's own image: the SSH user is not root.
 pub(super) async fn clear(image: &str, connection: &Connection) -> Result<Worked, Failure> {
     let once = OneShot { image: image.into(), script: SCRIPT.into(), host_network: true, privileged: true };
-    let (code, output) = connection.engine.run_once(&once, DEADLINE).await.map_err(|e| failure(connection, &e))?;
+    let (code, output) = match connection.engine.run_once(&once, DEADLINE).await {
+        Ok(ended) => ended,
+        // The user removed the image: the rest of the node shall go all the same.
+        Err(error) if error.is_not_found() => {
+            return Ok(Worked {
+                subject: "network".into(),
+                status: "left until a reboot: the node's image is gone",
+                bytes: 0,
+            });
+        }
+        Err(error) => return Err(failure(connection, &error)),
+    };
     if code == 0 {
         return Ok(Worked { subject: "network".into(), status: "cleared", bytes: 0 });
     }

@@ -214,14 +214,16 @@ impl<'a> Wait<'a> {
         Ok(())
     }
 
-    /// Ready, and said so after its container was started: the API keeps the word of a dead node for 45 s and more.
+    /// Ready, in its role, and said so after its container was started: the API keeps the word of a dead node for 45 s and more.
     fn is_ready(&self, node: &AwaitedNode, nodes: &[NodeStatus]) -> bool {
         let Some(status) = nodes.iter().find(|status| status.name == node.name.as_str()) else { return false };
         let fresh = match (status.heartbeat, self.started.get(&node.name)) {
             (Some(heartbeat), Some(started)) => heartbeat >= *started,
             _ => true,
         };
-        status.ready && fresh
+        // k3s labels a server a moment after it is Ready.
+        let labelled = node.role == Role::Agent || status.roles.iter().any(|role| role == "control-plane");
+        status.ready && fresh && labelled
     }
 
     /// A cause as the failure of its node.

@@ -58,6 +58,7 @@ struct Prepared {
 /// [`Stop`]; what this run made is removed again, unless it was asked to keep it.
 pub async fn create(request: CreateRequest, environment: &Environment) -> Result<Created, Stop> {
     let hosts: Vec<Host> = request.cluster.members.iter().map(|member| member.host.clone()).collect();
+    let remembered = environment.records.hosts(&request.cluster.name).map_err(|e| Failure::new(&e, None))?;
     let probed = connect(&hosts, environment).await;
     let fleet = probed.fleet.clone();
     let journal = Journal::default();
@@ -69,6 +70,9 @@ pub async fn create(request: CreateRequest, environment: &Environment) -> Result
         Err(stop) if !journal.is_empty() => Err(undo(stop, &request, &journal, &fleet, environment).await),
         other => other,
     };
+    if result.is_err() && journal.is_empty() && remembered.is_empty() {
+        let _ = environment.records.forget(&request.cluster.name);
+    }
     disconnect(fleet).await;
     result
 }
@@ -89,10 +93,12 @@ async fn undo(
     }
     environment.events.overall(Progress::Started { what: "removing what was made (--keep leaves it)".into() });
     let left = journal.roll_back(fleet).await;
-    if left.is_empty() {
-        environment.events.overall(Progress::Done { what: "removed what was made".into() });
-        let _ = environment.records.forget(name);
-    }
+    environment.events.overall(match left.is_empty() {
+        true => Progress::Done { what: "removed what was made".into() },
+        false => Progress::Warning {
+            what: format!("not all could be removed: `k3arm cluster delete {name}` does it when the hosts answer"),
+        },
+    });
     match stop {
         Stop::Failures(failures) => Stop::Failures(failures.into_iter().chain(left).collect()),
         Stop::Interrupted(failures) => Stop::Interrupted(failures.into_iter().chain(left).collect()),
