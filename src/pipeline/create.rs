@@ -2,19 +2,17 @@
 
 use std::time::Duration;
 
-use crate::apply::{Awaited, AwaitedNode, Journal, Settled, Workshop, apply, settle};
+use crate::apply::{Awaited, AwaitedNode, Journal, Settled, settle};
 use crate::cluster::names::{LABEL_CLUSTER_ID, container_name};
 use crate::cluster::{CONFIG_PATH, Cluster, Identity, Role};
 use crate::host::{Destination, Finding, Host};
 use crate::kube::{Kubeconfig, NodeStatus};
-use crate::mirror::Mirror;
 use crate::plan::{Failure, Plan, Progress, Report};
 use crate::probe::Fleet;
 use crate::provision::{Comparison, Wanted};
-use crate::store::Store;
 use crate::{preflight, prewarm as stage, provision};
 
-use super::images::{Resolved, pin, tell, wanted};
+use super::images::{Resolved, carry_out, pin, tell, wanted};
 use super::{Environment, Probed, Stop, check, connect, disconnect};
 
 /// Where the CA's certificate stands on a server.
@@ -118,7 +116,14 @@ async fn create_on(
     }
     let members = request.cluster.members.iter().map(|member| &member.host);
     environment.records.add(&request.cluster.name, members).map_err(|e| Failure::new(&e, None))?;
-    carry_out(&prepared, journal, environment).await?;
+    if !prepared.plan.is_empty() {
+        let Prepared { plan, probed, resolved, .. } = &prepared;
+        let report = carry_out(plan, &probed.fleet, resolved, journal, environment).await?;
+        let failures: Vec<Failure> = report.failures().cloned().collect();
+        if !failures.is_empty() {
+            return Err(Stop::Failures(failures));
+        }
+    }
     let awaited = awaited(&prepared.wanted, request.timeout);
     let settled = settle(&awaited, &prepared.probed.fleet, &environment.events).await?;
     let kubeconfig = kubeconfig(&request.cluster, &prepared.wanted, &settled);
@@ -184,24 +189,6 @@ async fn identity(comparison: &Comparison, probed: &Probed) -> Result<Identity, 
         });
     };
     Identity::of_server(id, &config, authority.expose()).map_err(|e| Failure::new(&e, None).on(&server.host))
-}
-
-async fn carry_out(prepared: &Prepared, journal: &Journal, environment: &Environment) -> Result<(), Stop> {
-    if prepared.plan.is_empty() {
-        return Ok(());
-    }
-    let store = Store::open(&environment.store).map_err(|e| Failure::new(&e, e.hint()))?;
-    let mirror = Mirror::start(store).map_err(|e| Failure::new(&e, None))?;
-    let workshop = Workshop {
-        fleet: &prepared.probed.fleet,
-        mirror: Some(&mirror),
-        supplies: &prepared.resolved.supplies,
-        events: &environment.events,
-        journal,
-    };
-    let report = apply(&prepared.plan, &workshop).await;
-    let failures: Vec<Failure> = report.failures().cloned().collect();
-    if failures.is_empty() { Ok(()) } else { Err(Stop::Failures(failures)) }
 }
 
 fn awaited(wanted: &Wanted, timeout: Duration) -> Awaited {

@@ -10,6 +10,7 @@ use crate::host::{Host, HostName, Severity};
 use crate::mirror::{Mirror, Published};
 use crate::oci::{Config, Document, PinnedImage, Platform, Reference};
 use crate::plan::{Failure, ImageOnHost, Outcome, Plan, Progress, Report, Step};
+use crate::probe::Fleet;
 use crate::store::Store;
 use crate::{preflight, prewarm as stage, probe, resolve as resolution};
 
@@ -204,19 +205,34 @@ async fn prewarm_on(
     let mut plan = Plan::default();
     plan.push("Prewarm", steps);
     if !request.dry_run && !plan.is_empty() {
-        let store = Store::open(&environment.store).map_err(|e| Failure::new(&e, e.hint()))?;
-        let mirror = Mirror::start(store).map_err(|e| Failure::new(&e, None))?;
-        let journal = Journal::default();
-        let workshop = Workshop {
-            fleet: &probed.fleet,
-            mirror: Some(&mirror),
-            supplies: &resolved.supplies,
-            events: &environment.events,
-            journal: &journal,
-        };
-        report.outcomes.extend(apply(&plan, &workshop).await.outcomes);
+        let applied = carry_out(&plan, &probed.fleet, &resolved, &Journal::default(), environment).await?;
+        report.outcomes.extend(applied.outcomes);
     }
     Ok(Prewarmed { plan, report, images: resolved.images })
+}
+
+/// Carries out a plan whose images come from our own mirror.
+pub(super) async fn carry_out(
+    plan: &Plan,
+    fleet: &Fleet,
+    resolved: &Resolved,
+    journal: &Journal,
+    environment: &Environment,
+) -> Result<Report, Failure> {
+    let fail = |e: crate::store::Error| Failure::new(&e, e.hint());
+    let store = Store::open(&environment.store).map_err(fail)?;
+    for supply in resolved.supplies.values() {
+        for (_, bytes) in &supply.documents {
+            store.write(bytes.clone()).await.map_err(fail)?;
+        }
+        if let Some((root, _)) = supply.documents.first() {
+            store.record(&supply.reference, root).await.map_err(fail)?;
+        }
+    }
+    let mirror = Mirror::start(store).map_err(|e| Failure::new(&e, None))?;
+    let supplies = &resolved.supplies;
+    let workshop = Workshop { fleet, mirror: Some(&mirror), supplies, events: &environment.events, journal };
+    Ok(apply(plan, &workshop).await)
 }
 
 /// A host that nothing can be done with.
