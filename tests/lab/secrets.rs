@@ -13,7 +13,7 @@ fn secrets(host: &Host, node: &str) -> Vec<String> {
     let etc = host.volume_path(&format!("k3arm-home-{node}-etc"), "");
     let k3s = host.volume_path(&format!("k3arm-home-{node}-k3s"), "");
     let files = host.sh(&format!(
-        "cat {etc}/k3s/config.yaml {etc}/node/password {k3s}/server/token {k3s}/server/agent-token 2>/dev/null; \
+        "grep token {etc}/k3s/config.yaml; cat {etc}/node/password {k3s}/server/token {k3s}/server/agent-token 2>/dev/null; \
          cat {k3s}/server/tls/*.key {etc}/k3s/k3s.yaml 2>/dev/null | grep -E '^[A-Za-z0-9+/=]{{40,}}$|client-key-data' || true"
     ));
     let words = files.split(|c: char| c.is_whitespace() || c == '"');
