@@ -206,11 +206,10 @@ impl Create {
             output::data(format, &created.plan, || planned(created));
             return Exit::Done;
         };
-        if !self.no_kubeconfig
-            && let Err(failure) = super::kubeconfig::write(kubeconfig, CurrentContext::Switch, environment).await
-        {
-            return output::failures(&[failure], Exit::Failed);
-        }
+        let written = match self.no_kubeconfig {
+            true => Ok(()),
+            false => super::kubeconfig::write(kubeconfig, CurrentContext::Switch, environment).await,
+        };
         let rows: Vec<_> = nodes.iter().map(node).collect();
         let value = json!({"name": name, "changed": !created.plan.is_empty(), "nodes": rows});
         output::data(format, &value, || {
@@ -221,7 +220,9 @@ impl Create {
             let rows: Vec<Vec<String>> = nodes.iter().map(row).collect();
             format!("{first}\n{}", output::table(&["NODE", "ROLE", "STATE", "ADDRESS", "VERSION"], &rows))
         });
-        Exit::Done
+        let Err(failure) = written else { return Exit::Done };
+        let hint = format!("the cluster stands; mend the file, then `k3arm kubeconfig merge {name}`");
+        output::failures(&[Failure { hint: Some(hint), ..failure }], Exit::Failed)
     }
 }
 

@@ -11,6 +11,7 @@ mod progress;
 mod settings;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -79,12 +80,13 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     exit.code()
 }
 
-/// The first Ctrl-C (or SIGTERM) asks the command to stop and clean up; the second one ends the program at once.
+/// The first Ctrl-C (or SIGTERM, or a closed terminal) asks the command to stop and clean up; the second one ends the program at once.
 fn catch_interrupts() -> Interrupt {
     let (sender, interrupt) = Interrupt::new();
     tokio::spawn(async move {
         next_signal().await;
-        eprintln!("interrupted: cleaning up (once more to stop at once)");
+        // stderr may be gone with the terminal.
+        let _ = writeln!(std::io::stderr(), "interrupted: cleaning up (once more to stop at once)");
         let _ = sender.send(true);
         next_signal().await;
         std::process::exit(i32::from(Exit::INTERRUPTED));
@@ -94,12 +96,14 @@ fn catch_interrupts() -> Interrupt {
 
 async fn next_signal() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
     else {
         return std::future::pending().await;
     };
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
     }
 }

@@ -91,7 +91,7 @@ pub async fn list(named: &[Host], environment: &Environment) -> Result<(Vec<Clus
         hosts.insert(Destination::Local, Host::of(Destination::Local));
     }
     let hosts: Vec<Host> = hosts.into_values().collect();
-    let probed = connect(&hosts, environment).await;
+    let probed = connect(&hosts, environment).await?;
     disconnect(probed.fleet).await;
     Ok((statuses(&probed.facts), probed.failures))
 }
@@ -123,7 +123,7 @@ fn statuses(fleet: &BTreeMap<HostName, Facts>) -> Vec<ClusterStatus> {
 /// A record cannot be read, or the user interrupted.
 pub async fn delete(request: DeleteRequest, environment: &Environment) -> Result<Deleted, Stop> {
     let hosts = hosts_of(&request.name, &request.hosts, environment)?;
-    let probed = connect(&hosts, environment).await;
+    let probed = connect(&hosts, environment).await?;
     let fleet = probed.fleet.clone();
     let result = tokio::select! {
         result = Box::pin(delete_on(&request, probed, environment)) => result,
@@ -179,7 +179,7 @@ pub async fn remove_kubeconfig(name: &ClusterName, environment: &Environment) ->
 /// No server answers, or it has written none yet.
 pub async fn kubeconfig(name: &ClusterName, named: &[Host], environment: &Environment) -> Result<Kubeconfig, Stop> {
     let hosts = hosts_of(name, named, environment)?;
-    let probed = connect(&hosts, environment).await;
+    let probed = connect(&hosts, environment).await?;
     let result = kubeconfig_on(name, &probed).await;
     disconnect(probed.fleet).await;
     match result {

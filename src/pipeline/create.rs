@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use crate::apply::{Awaited, AwaitedNode, Journal, Settled, settle};
-use crate::cluster::names::{LABEL_CLUSTER_ID, container_name};
-use crate::cluster::{CONFIG_PATH, Cluster, Identity, Role};
-use crate::host::{Destination, Finding, Host};
+use crate::cluster::names::{LABEL_CLUSTER, LABEL_CLUSTER_ID, container_name};
+use crate::cluster::{CONFIG_PATH, Cluster, ClusterName, Identity, Role};
+use crate::host::{Destination, Finding, Host, NodeFacts};
 use crate::kube::{Kubeconfig, NodeStatus};
 use crate::plan::{Failure, Plan, Progress, Report};
-use crate::probe::Fleet;
+use crate::probe::{Connection, Fleet};
 use crate::provision::{Comparison, Wanted};
 use crate::{preflight, prewarm as stage, provision};
 
@@ -56,8 +58,7 @@ struct Prepared {
 /// [`Stop`]; what this run made is removed again, unless it was asked to keep it.
 pub async fn create(request: CreateRequest, environment: &Environment) -> Result<Created, Stop> {
     let hosts: Vec<Host> = request.cluster.members.iter().map(|member| member.host.clone()).collect();
-    let remembered = environment.records.hosts(&request.cluster.name).map_err(|e| Failure::new(&e, None))?;
-    let probed = connect(&hosts, environment).await;
+    let probed = connect(&hosts, environment).await?;
     let fleet = probed.fleet.clone();
     let journal = Journal::default();
     let result = tokio::select! {
@@ -68,11 +69,23 @@ pub async fn create(request: CreateRequest, environment: &Environment) -> Result
         Err(stop) if !journal.is_empty() => Err(undo(stop, &request, &journal, &fleet, environment).await),
         other => other,
     };
-    if result.is_err() && journal.is_empty() && remembered.is_empty() {
-        let _ = environment.records.forget(&request.cluster.name);
+    if result.is_err() {
+        forget_unless_it_stands(&request.cluster.name, &fleet, environment).await;
     }
     disconnect(fleet).await;
     result
+}
+
+/// Forgets a cluster of which nothing is left: not another run's node either, and no host that could not be asked.
+async fn forget_unless_it_stands(name: &ClusterName, fleet: &Fleet, environment: &Environment) {
+    let known = environment.records.hosts(name).unwrap_or_default();
+    let is_ours = |node: &NodeFacts| node.labels.get(LABEL_CLUSTER).is_some_and(|label| label == name.as_str());
+    let on_host =
+        async |connection: &Connection| connection.engine.nodes().await.map_or(true, |nodes| nodes.iter().any(is_ours));
+    let all_asked = known.iter().all(|host| fleet.contains_key(&host.name));
+    if all_asked && !join_all(fleet.values().map(on_host)).await.contains(&true) {
+        let _ = environment.records.forget(name);
+    }
 }
 
 /// Takes back what was made, or says how to.

@@ -65,7 +65,7 @@ pub(super) struct Resolved {
 /// The registry's answer, or a host that could not be asked for its platform.
 pub async fn resolve(request: ResolveRequest, environment: &Environment) -> Result<Vec<PinnedImage>, Stop> {
     let mut platforms = request.platforms;
-    let probed = connect(&request.hosts, environment).await;
+    let probed = connect(&request.hosts, environment).await?;
     let mut failures = probed.failures;
     for (host, facts) in &probed.facts {
         match facts.platform() {
@@ -77,7 +77,10 @@ pub async fn resolve(request: ResolveRequest, environment: &Environment) -> Resu
     if !failures.is_empty() {
         return Err(Stop::Failures(failures));
     }
-    Ok(pin(&request.sources, &platforms, environment).await?.images)
+    tokio::select! {
+        resolved = pin(&request.sources, &platforms, environment) => Ok(resolved?.images),
+        () = environment.interrupt.raised() => Err(Stop::Interrupted(Vec::new())),
+    }
 }
 
 /// Resolves all sources for all platforms; every failure is told.
@@ -174,7 +177,7 @@ async fn latest(channel: &str, environment: &Environment) -> Result<Release, Fai
 /// # Errors
 /// Only what concerns all hosts: the registry, the store. What concerns one host is in the report.
 pub async fn prewarm(request: PrewarmRequest, environment: &Environment) -> Result<Prewarmed, Stop> {
-    let probed = connect(&request.hosts, environment).await;
+    let probed = connect(&request.hosts, environment).await?;
     let fleet = probed.fleet.clone();
     let run = prewarm_on(&request, probed, environment);
     let result = tokio::select! {

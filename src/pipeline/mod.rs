@@ -65,8 +65,8 @@ struct Probed {
     failures: Vec<Failure>,
 }
 
-/// Connects to all hosts at once.
-async fn connect(hosts: &[Host], environment: &Environment) -> Probed {
+/// Connects to all hosts at once; an interrupt ends it.
+async fn connect(hosts: &[Host], environment: &Environment) -> Result<Probed, Stop> {
     let one = async |host: &Host| {
         environment.events.on(&host.name, Progress::Started { what: "connecting".into() });
         let result = probe(host, &environment.ssh).await;
@@ -76,7 +76,11 @@ async fn connect(hosts: &[Host], environment: &Environment) -> Probed {
         (host.name.clone(), result)
     };
     let mut probed = Probed::default();
-    for (name, result) in join_all(hosts.iter().map(one)).await {
+    let results = tokio::select! {
+        results = join_all(hosts.iter().map(one)) => results,
+        () = environment.interrupt.raised() => return Err(Stop::Interrupted(Vec::new())),
+    };
+    for (name, result) in results {
         match result {
             Ok((connection, facts)) => {
                 probed.fleet.insert(name.clone(), connection);
@@ -85,7 +89,7 @@ async fn connect(hosts: &[Host], environment: &Environment) -> Probed {
             Err(failure) => probed.failures.push(failure),
         }
     }
-    probed
+    Ok(probed)
 }
 
 /// Ends every session properly, so that no forward is left on a host.
