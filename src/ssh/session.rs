@@ -20,7 +20,7 @@ use crate::host::{Destination, Host, SshDestination};
 const SCRIPTS: usize = 6;
 
 /// For how long sshd may refuse a channel.
-const REFUSALS: Duration = Duration::from_secs(3);
+const REFUSALS: Duration = Duration::from_secs(10);
 
 /// What the first script prints: proof that there is a shell.
 const HELLO: &str = "k3arm-hello";

@@ -27,7 +27,7 @@ const MOMENTS: [Moment; 6] = [
     Moment::Event("h2", "create"),
     Moment::Event("h2", "start"),
     Moment::Says("waiting for node h2 to join"),
-    Moment::Says("node h1 is Ready"),
+    Moment::Says("waiting for node h1 to be Ready"),
 ];
 
 fn start(home: &Home) -> Running {
