@@ -14,6 +14,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Runs the clearing on the host's network, in a container of the node's own image: the SSH user is not root.
 pub(super) async fn clear(image: &str, connection: &Connection) -> Result<Worked, Failure> {
+    // What a killed run had made for this, and not yet started.
+    connection.engine.sweep_one_shots().await.map_err(|e| failure(connection, &e))?;
     let once = OneShot { image: image.into(), script: SCRIPT.into(), host_network: true, privileged: true };
     let (code, output) = match connection.engine.run_once(&once, DEADLINE).await {
         Ok(ended) => ended,
