@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::oci::{Descriptor, Document, Index, Manifest, PinnedImage, Platform, PlatformImage, Reference};
+use crate::oci::{Config, Descriptor, Document, Index, Manifest, PinnedImage, Platform, PlatformImage, Reference};
 
 /// An index has nothing for a platform of the fleet.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,26 +60,46 @@ pub fn check_single(
     }
 }
 
+/// A config says as many uncompressed layers as its manifest has compressed ones.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the manifest has {layers} layers, its config {diff_ids}")]
+pub struct LayersDiffer {
+    layers: usize,
+    diff_ids: usize,
+}
+
+/// One platform's image, from its manifest and its config.
+///
+/// # Errors
+/// [`LayersDiffer`], for an image that no engine takes.
+pub fn platform_image(
+    descriptor: Descriptor,
+    manifest: Manifest,
+    config: Config,
+) -> Result<PlatformImage, LayersDiffer> {
+    if manifest.layers.len() != config.diff_ids.len() {
+        return Err(LayersDiffer { layers: manifest.layers.len(), diff_ids: config.diff_ids.len() });
+    }
+    Ok(PlatformImage {
+        compressed_size: manifest.compressed_size(),
+        manifest: descriptor,
+        config: manifest.config,
+        layers: manifest.layers,
+        diff_ids: config.diff_ids,
+    })
+}
+
 /// The reference with all that was learnt of it.
 pub fn pin(
     reference: &Reference,
     top: &Descriptor,
     document: &Document,
-    manifests: BTreeMap<Platform, (Descriptor, Manifest)>,
+    platforms: BTreeMap<Platform, PlatformImage>,
 ) -> PinnedImage {
-    let platforms = manifests.into_iter().map(|(platform, (descriptor, manifest))| {
-        let image = PlatformImage {
-            compressed_size: manifest.compressed_size(),
-            manifest: descriptor,
-            config: manifest.config,
-            layers: manifest.layers,
-        };
-        (platform, image)
-    });
     PinnedImage {
         reference: reference.clone(),
         index: matches!(document, Document::Index(_)).then(|| top.clone()),
-        platforms: platforms.collect(),
+        platforms,
     }
 }
 

@@ -81,6 +81,7 @@ fn image() -> PinnedImage {
         manifest: descriptor(&format!("manifest {name}"), 500),
         config: descriptor(&format!("config {name}"), 1_000),
         layers: vec![descriptor(&format!("layer {name}"), 83_000_000)],
+        diff_ids: vec![Digest::of(format!("uncompressed {name}").as_bytes())],
         compressed_size: 83_001_000,
     };
     let platforms = ["linux/arm64", "linux/arm/v7"].map(|name| (name.parse().expect("a platform"), platform(name)));

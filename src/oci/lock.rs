@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Descriptor, Digest, Platform, Reference};
 
 /// A reference and exactly what it stood for when it was resolved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PinnedImage {
     /// As it was asked for.
     pub reference: Reference,
@@ -18,7 +18,7 @@ pub struct PinnedImage {
 }
 
 /// One platform's image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlatformImage {
     /// Its manifest.
     pub manifest: Descriptor,
@@ -26,6 +26,8 @@ pub struct PlatformImage {
     pub config: Descriptor,
     /// Its layers, lowest first.
     pub layers: Vec<Descriptor>,
+    /// Digests of the layers' uncompressed bytes, in the same order: how engines name what they hold.
+    pub diff_ids: Vec<Digest>,
     /// Bytes of config and layers as they travel.
     pub compressed_size: u64,
 }

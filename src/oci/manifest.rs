@@ -100,6 +100,18 @@ impl Manifest {
     }
 }
 
+/// Names of the file systems that result from stacking layers, lowest first (OCI image spec, "Layer ChainID"): two images
+/// share a layer on an engine exactly where their chain IDs are equal.
+pub fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
+    let mut chain: Option<Digest> = None;
+    let next = |diff_id: &Digest| {
+        let id =
+            chain.as_ref().map_or_else(|| diff_id.clone(), |below| Digest::of(format!("{below} {diff_id}").as_bytes()));
+        chain.insert(id).clone()
+    };
+    diff_ids.iter().map(next).collect()
+}
+
 /// What the image's config says that matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -232,6 +244,14 @@ mod tests {
             assert_eq!(size(Platform::new("linux", "arm", None)), Some(2));
             assert_eq!(size(Platform::new("linux", "amd64", None)), None);
         }
+    }
+
+    #[test]
+    fn chain_ids_are_those_of_the_spec() {
+        let [a, b] = [b"a", b"b"].map(|bytes| Digest::of(bytes));
+        let top = Digest::of(format!("{a} {b}").as_bytes());
+        assert_eq!(chain_ids(&[a.clone(), b]), [a, top]);
+        assert!(chain_ids(&[]).is_empty());
     }
 
     #[test]

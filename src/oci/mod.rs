@@ -13,6 +13,8 @@ mod reference;
 
 pub use digest::{Digest, DigestError, Hasher};
 pub use lock::{PinnedImage, PlatformImage};
-pub use manifest::{Config, Descriptor, Document, Index, MAX_MANIFEST_BYTES, Manifest, ManifestError, MediaType};
+pub use manifest::{
+    Config, Descriptor, Document, Index, MAX_MANIFEST_BYTES, Manifest, ManifestError, MediaType, chain_ids,
+};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};

@@ -3,14 +3,18 @@
 mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use crate::apply::{Journal, Workshop, apply};
 use crate::cluster::{Release, Selector, Source};
 use crate::host::{Host, HostName, Severity};
 use crate::mirror::{Mirror, Published};
-use crate::oci::{Config, Document, PinnedImage, Platform, Reference};
+use crate::oci::{Config, Descriptor, Document, Manifest, PinnedImage, Platform, PlatformImage, Reference};
 use crate::plan::{Failure, ImageOnHost, Outcome, Plan, Progress, Report, Step};
 use crate::probe::Fleet;
+use crate::registry::Fetched;
 use crate::store::Store;
 use crate::{preflight, prewarm as stage, probe, resolve as resolution};
 
@@ -56,7 +60,34 @@ pub struct Prewarmed {
 /// Images that are pinned, and all that is needed to give them to hosts.
 pub(super) struct Resolved {
     pub(super) images: Vec<PinnedImage>,
-    pub(super) supplies: BTreeMap<String, Published>,
+    pub(super) supplies: BTreeMap<String, Supply>,
+}
+
+/// What stands behind a pinned image: its documents as they came, and where its layers come from.
+pub(super) struct Supply {
+    reference: Reference,
+    /// The index or the only manifest first, then the manifests of the chosen platforms.
+    documents: Vec<(Descriptor, Bytes)>,
+    configs: Vec<Bytes>,
+    source: Arc<dyn crate::store::Source>,
+}
+
+impl Supply {
+    fn of(reference: &Reference, top: &Fetched, source: Arc<dyn crate::store::Source>) -> Self {
+        let documents = vec![(top.descriptor.clone(), top.bytes.clone())];
+        Self { reference: reference.clone(), documents, configs: Vec::new(), source }
+    }
+
+    /// As the mirror is given it.
+    fn published(&self, image: &PinnedImage) -> Published {
+        let blobs = image.platforms.values().flat_map(|image| std::iter::once(&image.config).chain(&image.layers));
+        Published {
+            reference: self.reference.clone(),
+            documents: self.documents.clone(),
+            blobs: blobs.cloned().collect(),
+            source: self.source.clone(),
+        }
+    }
 }
 
 /// Pins references to digests.
@@ -107,38 +138,52 @@ async fn pin_one(
     source: &Source,
     platforms: &BTreeSet<Platform>,
     environment: &Environment,
-) -> Result<(PinnedImage, Published), Failure> {
+) -> Result<(PinnedImage, Supply), Failure> {
     let registry = &environment.registry;
     let reference = reference(source, environment).await?;
     let top = fetch(registry, &reference).await?;
-    let mut documents = vec![(top.descriptor.clone(), top.bytes.clone())];
-    let mut manifests = BTreeMap::new();
+    let mut supply = Supply::of(&reference, &top, Upstream::of(registry, &reference));
+    let mut images = BTreeMap::new();
     match &top.document {
         Document::Index(index) => {
             let chosen = resolution::choose(&reference, index, platforms).map_err(|e| Failure::new(&e, None))?;
             for (platform, descriptor) in chosen {
                 let fetched = fetch(registry, &reference.by_digest(&descriptor.digest)).await?;
-                let Document::Manifest(manifest) = fetched.document else {
+                let Document::Manifest(manifest) = fetched.document.clone() else {
                     return Err(nested(&reference, &platform));
                 };
-                documents.push((fetched.descriptor.clone(), fetched.bytes));
-                manifests.insert(platform, (fetched.descriptor, manifest));
+                supply.documents.push((fetched.descriptor.clone(), fetched.bytes));
+                let config = config(&reference, &manifest, &mut supply, environment).await?;
+                images.insert(platform, one(fetched.descriptor, manifest, config)?);
             }
         }
         Document::Manifest(manifest) => {
-            let config = registry.small_blob(&reference, &manifest.config).await;
-            let config = config.map_err(|e| Failure::new(&e, e.hint()))?;
-            let config = Config::parse(&config).map_err(|e| Failure::new(&e, None))?;
+            let config = config(&reference, manifest, &mut supply, environment).await?;
             let platforms = resolution::check_single(&reference, &config.platform, platforms);
+            let image = one(top.descriptor.clone(), manifest.clone(), config)?;
             let platforms = platforms.map_err(|e| Failure::new(&e, None))?;
-            manifests.extend(platforms.into_iter().map(|p| (p, (top.descriptor.clone(), manifest.clone()))));
+            images.extend(platforms.into_iter().map(|platform| (platform, image.clone())));
         }
     }
-    let image = resolution::pin(&reference, &top.descriptor, &top.document, manifests);
-    let blobs = image.platforms.values().flat_map(|image| std::iter::once(&image.config).chain(&image.layers));
-    let supply =
-        Published { blobs: blobs.cloned().collect(), source: Upstream::of(registry, &reference), reference, documents };
-    Ok((image, supply))
+    Ok((resolution::pin(&reference, &top.descriptor, &top.document, images), supply))
+}
+
+/// The config of a manifest; its bytes go to the supply.
+async fn config(
+    reference: &Reference,
+    manifest: &Manifest,
+    supply: &mut Supply,
+    environment: &Environment,
+) -> Result<Config, Failure> {
+    let bytes = environment.registry.small_blob(reference, &manifest.config).await;
+    let bytes = bytes.map_err(|e| Failure::new(&e, e.hint()))?;
+    let config = Config::parse(&bytes).map_err(|e| Failure::new(&e, None))?;
+    supply.configs.push(bytes);
+    Ok(config)
+}
+
+fn one(descriptor: Descriptor, manifest: Manifest, config: Config) -> Result<PlatformImage, Failure> {
+    resolution::platform_image(descriptor, manifest, config).map_err(|e| Failure::new(&e, None))
 }
 
 fn nested(reference: &Reference, platform: &Platform) -> Failure {
@@ -225,7 +270,7 @@ pub(super) async fn carry_out(
     let fail = |e: crate::store::Error| Failure::new(&e, e.hint());
     let store = Store::open(&environment.store).map_err(fail)?;
     for supply in resolved.supplies.values() {
-        for (_, bytes) in &supply.documents {
+        for bytes in supply.documents.iter().map(|(_, bytes)| bytes).chain(&supply.configs) {
             store.write(bytes.clone()).await.map_err(fail)?;
         }
         if let Some((root, _)) = supply.documents.first() {
@@ -233,8 +278,13 @@ pub(super) async fn carry_out(
         }
     }
     let mirror = Mirror::start(store).map_err(|e| Failure::new(&e, None))?;
-    let supplies = &resolved.supplies;
-    let workshop = Workshop { fleet, mirror: Some(&mirror), supplies, events: &environment.events, journal };
+    let published = resolved.images.iter().filter_map(|image| {
+        let name = image.reference.on_engine().to_string();
+        let published = resolved.supplies.get(&name)?.published(image);
+        Some((name, published))
+    });
+    let supplies = published.collect();
+    let workshop = Workshop { fleet, mirror: Some(&mirror), supplies: &supplies, events: &environment.events, journal };
     Ok(apply(plan, &workshop).await)
 }
 

@@ -74,6 +74,7 @@ fn image() -> PinnedImage {
         manifest: descriptor("manifest", 500),
         config: descriptor("config", 1000),
         layers: vec![descriptor("layer", 83_000_000)],
+        diff_ids: vec![Digest::of(b"uncompressed")],
         compressed_size: 83_001_000,
     };
     PinnedImage {
