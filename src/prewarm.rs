@@ -1,10 +1,10 @@
 //! Lock × Facts → what each host lacks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::host::{Facts, Finding, HostName, Severity};
-use crate::oci::{PinnedImage, Platform};
-use crate::plan::{Action, ImageOnHost, Step};
+use crate::oci::{Digest, PinnedImage, Platform, chain_ids};
+use crate::plan::{Action, Delivery, ImageOnHost, Step, Via, Ways};
 
 /// The engine unpacks a layer only when it has all of it: compressed and unpacked forms stand side by side, and
 /// k3s' image unpacks to about three times its compressed size.
@@ -35,25 +35,72 @@ pub fn is_present(image: &ImageOnHost, facts: &Facts) -> bool {
     facts.images.get(&image.reference.to_string()) == Some(image.id())
 }
 
-/// A step for every image that a host lacks.
-pub fn steps(wanted: &BTreeMap<HostName, Vec<ImageOnHost>>, fleet: &BTreeMap<HostName, Facts>) -> Vec<Step> {
-    let lacking =
-        |host: &HostName, image: &&ImageOnHost| fleet.get(host).is_some_and(|facts| !is_present(image, facts));
-    let of_host = |(host, images): (&HostName, &Vec<ImageOnHost>)| {
-        let missing = images.iter().filter(|image| lacking(host, image));
-        let step = |image: &ImageOnHost| Step { host: host.clone(), action: Action::Prewarm(Box::new(image.clone())) };
-        missing.map(step).collect::<Vec<_>>()
+/// The way into this host's engine.
+///
+/// # Errors
+/// A refusal, where the user wants a pull and the host cannot do it.
+fn way(host: &HostName, facts: &Facts, ways: Ways) -> Result<Via, Finding> {
+    // An engine with a network of its own does not see the host's loopback.
+    let obstacle = match (facts.engine.rootless, facts.can_reverse) {
+        (true, _) => Some("its engine is rootless and has a network of its own"),
+        (false, Some(false)) => Some("its sshd forbids forwarded ports"),
+        (false, _) => None,
     };
-    wanted.iter().flat_map(of_host).collect()
+    match (ways, obstacle) {
+        (Ways::Only(Via::Load), _) | (Ways::Auto, Some(_)) => Ok(Via::Load),
+        (Ways::Auto | Ways::Only(Via::Pull), None) => Ok(Via::Pull),
+        (Ways::Only(Via::Pull), Some(obstacle)) => Err(Finding {
+            severity: Severity::Refuse,
+            code: "no-pull",
+            host: Some(host.clone()),
+            message: format!("its engine cannot pull from this machine: {obstacle}"),
+            hint: "leave --via pull out: `load` needs nothing but the engine's socket".into(),
+        }),
+    }
 }
 
-/// Hosts whose disk cannot take what they lack.
+/// A step for every image that a host lacks. A layer that several images share is counted for the first of them.
+///
+/// # Errors
+/// All refusals, where hosts cannot take images the way the user wants.
+pub fn steps(
+    wanted: &BTreeMap<HostName, Vec<ImageOnHost>>,
+    fleet: &BTreeMap<HostName, Facts>,
+    ways: Ways,
+) -> Result<Vec<Step>, Vec<Finding>> {
+    let (mut steps, mut findings) = (Vec::new(), Vec::new());
+    for (host, images) in wanted {
+        let Some(facts) = fleet.get(host) else { continue };
+        let lacking: Vec<&ImageOnHost> = images.iter().filter(|image| !is_present(image, facts)).collect();
+        if lacking.is_empty() {
+            continue;
+        }
+        match way(host, facts, ways) {
+            Ok(via) => steps.extend(deliveries(&lacking, facts, via).map(|delivery| Step {
+                host: host.clone(),
+                action: Action::Prewarm(Box::new(delivery)),
+            })),
+            Err(finding) => findings.push(finding),
+        }
+    }
+    if findings.is_empty() { Ok(steps) } else { Err(findings) }
+}
+
+fn deliveries<'a>(lacking: &'a [&ImageOnHost], facts: &'a Facts, via: Via) -> impl Iterator<Item = Delivery> + 'a {
+    let mut coming: BTreeSet<Digest> = BTreeSet::new();
+    lacking.iter().map(move |image| {
+        let chains = chain_ids(&image.image.diff_ids);
+        let held_layers =
+            chains.iter().take_while(|chain| facts.layers.contains(*chain) || coming.contains(*chain)).count();
+        coming.extend(chains);
+        Delivery { image: (*image).clone(), via, held_layers }
+    })
+}
+
+/// Hosts whose disk cannot take what the steps send them.
 pub fn findings(steps: &[Step], fleet: &BTreeMap<HostName, Facts>) -> Vec<Finding> {
     let missing = |host: &HostName| -> u64 {
-        let sizes = steps.iter().filter(|step| step.host == *host).filter_map(|step| match &step.action {
-            Action::Prewarm(image) => Some(image.image.compressed_size),
-            _ => None,
-        });
+        let sizes = steps.iter().filter(|step| step.host == *host).map(|step| step.action.travelling_bytes());
         sizes.fold(0, u64::saturating_add)
     };
     let finding = |(host, facts): (&HostName, &Facts)| {
@@ -74,3 +121,7 @@ pub fn findings(steps: &[Step], fleet: &BTreeMap<HostName, Facts>) -> Vec<Findin
     };
     fleet.iter().filter_map(finding).collect()
 }
+
+#[cfg(test)]
+#[path = "prewarm_tests.rs"]
+mod tests;

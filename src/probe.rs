@@ -1,11 +1,11 @@
 //! Host → Facts: connects, reads everything that planning may use, changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
-use crate::docker::{Engine, Expected};
+use crate::docker::{Engine, Expected, Holder};
 use crate::host::{
-    EngineSocket, Facts, Host, HostName, MachineFacts, disk_script, machine_script, parse_disk, parse_machine,
+    EngineSocket, Facts, HolderFacts, Host, HostName, MachineFacts, disk_script, machine_script, parse_disk, parse_machine,
 };
 use crate::oci::Digest;
 use crate::plan::{Failure, ImageOnHost};
@@ -70,11 +70,16 @@ async fn engine(host: &Host, session: &Session, socket: EngineSocket) -> Result<
 }
 
 async fn facts(host: &Host, session: &Session, engine: &Engine, mut machine: MachineFacts) -> Result<Facts, Failure> {
-    let asked = tokio::try_join!(engine.facts(), engine.nodes(), engine.volumes());
-    let (mut engine, nodes, volumes) = asked.map_err(|e| Failure::new(&e, e.hint()).on(&host.name))?;
+    let asked = tokio::try_join!(engine.facts(), engine.nodes(), engine.volumes(), engine.holders());
+    let (mut engine, nodes, volumes, holders) = asked.map_err(|e| Failure::new(&e, e.hint()).on(&host.name))?;
     machine.forget_k3s_in(nodes.iter().map(|node| node.id.as_str()));
     engine.disk_free = disk_free(session, &engine.root_dir).await;
-    Ok(Facts { machine, engine, nodes, volumes, images: BTreeMap::new() })
+    Ok(Facts { machine, engine, nodes, volumes, images: BTreeMap::new(), layers: Default::default(), can_reverse: None, holders: holders.into_iter().map(holder_facts).collect() })
+}
+
+fn holder_facts(holder: Holder) -> HolderFacts {
+    let Holder { id, name, labels, volumes } = holder;
+    HolderFacts { id, name, labels, volumes: volumes.into_values().collect() }
 }
 
 /// Bytes free where the engine keeps its data; `None` where that cannot be read.
@@ -104,16 +109,39 @@ pub async fn held_as_named(connection: &Connection, image: &ImageOnHost) -> Resu
     Ok(held.filter(|id| *id == named.id))
 }
 
-/// Which of `images` the engine holds completely, by canonical name.
+/// What a host's engine holds, and by which ways images can come to it.
+#[derive(Debug)]
+pub struct Held {
+    images: BTreeMap<String, Digest>,
+    layers: BTreeSet<Digest>,
+    can_reverse: bool,
+}
+
+impl Held {
+    /// Adds it to what is known of the host.
+    pub fn into_facts(self, facts: &mut Facts) {
+        facts.images = self.images;
+        facts.layers = self.layers;
+        facts.can_reverse = Some(self.can_reverse);
+    }
+}
+
+/// Which of `images` the engine holds completely, by canonical name; and, if it lacks any, which layers of them it has.
 ///
 /// # Errors
 /// The engine did not answer.
-pub async fn images(connection: &Connection, images: &[ImageOnHost]) -> Result<BTreeMap<String, Digest>, Failure> {
-    let mut held = BTreeMap::new();
+pub async fn images(connection: &Connection, images: &[ImageOnHost]) -> Result<Held, Failure> {
+    let mut held = Held { images: BTreeMap::new(), layers: BTreeSet::new(), can_reverse: true };
     for image in images {
         if let Some(id) = held_as_named(connection, image).await? {
-            held.insert(image.reference.to_string(), id);
+            held.images.insert(image.reference.to_string(), id);
         }
+    }
+    if held.images.len() < images.len() {
+        let host = &connection.host.name;
+        let layers = async { connection.engine.chains().await.map_err(|e| Failure::new(&e, e.hint()).on(host)) };
+        let reverse = async { connection.session.can_reverse().await.map_err(|e| Failure::new(&e, e.hint()).on(host)) };
+        (held.layers, held.can_reverse) = tokio::try_join!(layers, reverse)?;
     }
     Ok(held)
 }

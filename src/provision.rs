@@ -1,17 +1,21 @@
 //! Cluster × Lock × Facts → Plan. Creating and deleting are both differences between what stands and what is wanted.
 
+mod inside;
 #[cfg(test)]
 mod tests;
 mod wanted;
 
 use std::collections::BTreeMap;
 
-use crate::cluster::names::{LABEL_CLUSTER, LABEL_CLUSTER_ID, LABEL_SPEC, container_name};
+use crate::cluster::names::{LABEL_CLUSTER, LABEL_CLUSTER_ID, LABEL_IMAGES_OF, LABEL_SPEC, container_name};
 use crate::cluster::{Cluster, ClusterName, Identity, Role};
 use crate::host::{Facts, Finding, HostName, NodeFacts, NodeState, Severity};
 use crate::plan::{Action, Plan, RemovedNode, Step};
 
-pub use wanted::{Images, Wanted, WantedNode};
+use inside::Waiting;
+
+pub use inside::placements;
+pub use wanted::{Images, NodeImages, Wanted, WantedNode};
 
 /// How a wanted node stands on its host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub enum Standing {
 pub struct Comparison {
     /// Wanted nodes, server first, and how they stand.
     pub nodes: Vec<(WantedNode, Standing)>,
+    /// What waits for each of them, in the same order.
+    waiting: Vec<Waiting>,
 }
 
 impl Comparison {
@@ -40,9 +46,10 @@ impl Comparison {
     /// All findings that forbid going on: containers of other settings, volumes without a container.
     pub fn of(wanted: &Wanted, fleet: &BTreeMap<HostName, Facts>) -> Result<Self, Vec<Finding>> {
         let mut findings = Vec::new();
-        let mut nodes = Vec::new();
+        let (mut nodes, mut waiting) = (Vec::new(), Vec::new());
         for node in &wanted.nodes {
             let Some(facts) = fleet.get(&node.host) else { continue };
+            waiting.push(Waiting::of(&wanted.cluster, &node.name, &node.inside, facts));
             match standing(wanted, node, facts) {
                 Ok(standing) => nodes.push((node.clone(), standing)),
                 Err(finding) => findings.push(*finding),
@@ -50,7 +57,7 @@ impl Comparison {
         }
         let server_id = server_id(wanted, fleet);
         findings.extend(strangers(wanted, server_id.as_deref(), fleet));
-        if findings.is_empty() { Ok(Self { nodes }) } else { Err(findings) }
+        if findings.is_empty() { Ok(Self { nodes, waiting }) } else { Err(findings) }
     }
 
     /// The server's container, if it has ever been started: it holds the cluster's identity.
@@ -72,19 +79,48 @@ impl Comparison {
         let mut plan = Plan::default();
         plan.push("Prewarm", prewarm);
         for (title, role) in [("Server", Role::Server), ("Agents", Role::Agent)] {
-            let nodes = self.nodes.iter().filter(|(node, _)| node.role == role);
-            plan.push(title, nodes.flat_map(|(node, standing)| steps(wanted, identity, node, standing)).collect());
+            let nodes = self.nodes.iter().zip(&self.waiting).filter(|((node, _), _)| node.role == role);
+            let steps = nodes.flat_map(|((node, standing), waiting)| steps(wanted, identity, (node, standing), waiting));
+            plan.push(title, steps.collect());
         }
+        plan
+    }
+
+    /// What is left to do when all nodes are Ready: their images are in their containerds by then.
+    pub fn finish(&self, wanted: &Wanted) -> Plan {
+        let of_node = |((node, standing), waiting): (&(WantedNode, Standing), &Waiting)| {
+            let is_new = matches!(standing, Standing::Missing | Standing::Incomplete(_));
+            let keep = Action::KeepImages {
+                container: container_name(&wanted.cluster, &node.name),
+                images: node.inside.iter().map(|image| image.reference.clone()).collect(),
+            };
+            let keep = Some(keep).filter(|_| is_new && !node.inside.is_empty());
+            let actions = keep.into_iter().chain(waiting.release());
+            actions.map(|action| Step { host: node.host.clone(), action }).collect::<Vec<_>>()
+        };
+        let mut plan = Plan::default();
+        plan.push("Images", self.nodes.iter().zip(&self.waiting).flat_map(of_node).collect());
         plan
     }
 }
 
-fn steps(wanted: &Wanted, identity: &Identity, node: &WantedNode, standing: &Standing) -> Vec<Step> {
+fn steps(
+    wanted: &Wanted,
+    identity: &Identity,
+    (node, standing): (&WantedNode, &Standing),
+    waiting: &Waiting,
+) -> Vec<Step> {
     let step = |action| Step { host: node.host.clone(), action };
-    let create = || step(Action::CreateNode(Box::new(wanted.planned(node, identity))));
+    let create = || {
+        let mut planned = wanted.planned(node, identity);
+        if matches!(waiting, Waiting::Complete(_)) {
+            planned.images.clear();
+        }
+        waiting.sweep().into_iter().chain([Action::CreateNode(Box::new(planned))]).map(step).collect::<Vec<_>>()
+    };
     match standing {
-        Standing::Missing => vec![create()],
-        Standing::Incomplete(removed) => vec![step(Action::RemoveNode(removed.clone())), create()],
+        Standing::Missing => create(),
+        Standing::Incomplete(removed) => [vec![step(Action::RemoveNode(removed.clone()))], create()].concat(),
         Standing::Stopped(id) => {
             vec![step(Action::StartNode { container: id.clone(), node: node.name.clone() })]
         }
@@ -95,12 +131,16 @@ fn steps(wanted: &Wanted, identity: &Identity, node: &WantedNode, standing: &Sta
 fn standing(wanted: &Wanted, node: &WantedNode, facts: &Facts) -> Result<Standing, Box<Finding>> {
     let name = container_name(&wanted.cluster, &node.name);
     let Some(found) = facts.nodes.iter().find(|found| found.name == name) else {
-        let left: Vec<&str> =
-            facts.volumes.keys().map(String::as_str).filter(|v| v.starts_with(&format!("{name}-"))).collect();
+        let left: Vec<&str> = facts
+            .volumes
+            .keys()
+            .filter(|volume| volume.starts_with(&format!("{name}-")) && !is_held(volume, facts))
+            .map(String::as_str)
+            .collect();
         return if left.is_empty() { Ok(Standing::Missing) } else { Err(left_volumes(wanted, node, &left)) };
     };
     if found.state == NodeState::Created {
-        return Ok(Standing::Incomplete(removed(found)));
+        return Ok(Standing::Incomplete(removed(found, facts)));
     }
     if found.labels.get(LABEL_SPEC) != Some(&wanted.spec(node)) {
         return Err(differs(wanted, node));
@@ -183,8 +223,15 @@ fn strangers(wanted: &Wanted, id: Option<&str>, fleet: &BTreeMap<HostName, Facts
     fleet.iter().flat_map(on_host).collect()
 }
 
-fn removed(found: &NodeFacts) -> RemovedNode {
-    RemovedNode { name: found.name.clone(), container: Some(found.id.clone()), volumes: found.volumes.clone() }
+/// Whether a holder of images has the volume.
+fn is_held(volume: &str, facts: &Facts) -> bool {
+    facts.holders.iter().any(|holder| holder.volumes.iter().any(|held| held == volume))
+}
+
+/// The node without what a holder has, which cannot go as long as the holder is there.
+fn removed(found: &NodeFacts, facts: &Facts) -> RemovedNode {
+    let volumes = found.volumes.iter().filter(|volume| !is_held(volume, facts)).cloned().collect();
+    RemovedNode { name: found.name.clone(), container: Some(found.id.clone()), volumes }
 }
 
 /// Everything of a cluster on these hosts goes: containers, what k3s left in the network, volumes.
@@ -204,11 +251,12 @@ fn removals(cluster: &ClusterName, fleet: &BTreeMap<HostName, Facts>) -> Vec<Ste
         let steps = of_cluster(cluster, facts).flat_map(|found| {
             let stop = Action::StopNode { container: found.id.clone(), name: found.name.clone() };
             let clear = Action::ClearNetwork { image: found.image.clone() };
-            let remove = Action::RemoveNode(removed(found));
+            let remove = Action::RemoveNode(removed(found, facts));
             let actions = if found.state == NodeState::Created { vec![remove] } else { vec![stop, clear, remove] };
-            actions.into_iter().map(|action| Step { host: host.clone(), action }).collect::<Vec<_>>()
+            actions
         });
-        steps.collect::<Vec<_>>()
+        let actions = steps.chain(inside::holders(cluster, facts));
+        actions.map(|action| Step { host: host.clone(), action }).collect::<Vec<_>>()
     };
     fleet.iter().flat_map(on_host).collect()
 }
@@ -216,9 +264,11 @@ fn removals(cluster: &ClusterName, fleet: &BTreeMap<HostName, Facts>) -> Vec<Ste
 /// Volumes that carry the cluster's label, but belong to no container.
 fn left(cluster: &ClusterName, fleet: &BTreeMap<HostName, Facts>) -> Vec<Step> {
     let on_host = |(host, facts): (&HostName, &Facts)| {
-        let owned: Vec<&String> = facts.nodes.iter().flat_map(|found| &found.volumes).collect();
-        let of_cluster =
-            |labels: &BTreeMap<String, String>| labels.get(LABEL_CLUSTER).is_some_and(|n| n == cluster.as_str());
+        let is_removed = |volume: &&String| !is_held(volume, facts);
+        let owned: Vec<&String> = facts.nodes.iter().flat_map(|found| &found.volumes).filter(is_removed).collect();
+        let of_cluster = |labels: &BTreeMap<String, String>| {
+            [LABEL_CLUSTER, LABEL_IMAGES_OF].iter().any(|label| labels.get(*label).is_some_and(|n| n == cluster.as_str()))
+        };
         let left: Vec<String> = facts
             .volumes
             .iter()

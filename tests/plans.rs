@@ -9,8 +9,8 @@ use std::path::Path;
 use k3arm::cluster::{Cluster, Identity, Secret};
 use k3arm::host::{CgroupVersion, EngineFacts, Facts, HostName, ImageStore, MachineFacts, NodeFacts, NodeState};
 use k3arm::oci::{Descriptor, Digest, MediaType, PinnedImage, PlatformImage};
-use k3arm::plan::{Action, Plan};
-use k3arm::provision::{Comparison, Wanted};
+use k3arm::plan::{Action, ImageOnHost, Plan, Ways};
+use k3arm::provision::{Comparison, NodeImages, Wanted};
 use k3arm::{prewarm, provision};
 
 const FILE: &str = "\
@@ -55,7 +55,7 @@ fn fleet() -> Fleet {
             rootless: false,
             id: format!("engine-{last}"),
         };
-        let facts = Facts { machine, engine, nodes: Vec::new(), volumes: BTreeMap::new(), images: BTreeMap::new() };
+        let facts = Facts { machine, engine, nodes: Vec::new(), volumes: BTreeMap::new(), images: BTreeMap::new(), layers: Default::default(), can_reverse: None, holders: Vec::new() };
         (HostName::new(name), facts)
     };
     [
@@ -106,10 +106,11 @@ fn identity() -> Identity {
 fn create(fleet: &Fleet) -> Plan {
     let cluster = Cluster::parse(FILE).expect("a cluster file");
     let on_hosts = prewarm::wanted(&[image()], fleet);
-    let images = on_hosts.iter().map(|(host, images)| (host.clone(), images[0].clone())).collect();
+    let node = |images: &Vec<ImageOnHost>| NodeImages { node: images[0].clone(), inside: Vec::new() };
+    let images = on_hosts.iter().map(|(host, images)| (host.clone(), node(images))).collect();
     let wanted = Wanted::new(&cluster, &images, fleet).expect("no findings");
     let comparison = Comparison::of(&wanted, fleet).expect("no findings");
-    comparison.plan(&wanted, &identity(), prewarm::steps(&on_hosts, fleet))
+    comparison.plan(&wanted, &identity(), prewarm::steps(&on_hosts, fleet, Ways::Auto).expect("no findings"))
 }
 
 /// What the facts are after a plan was carried out.
@@ -117,7 +118,9 @@ fn after(plan: &Plan, mut fleet: Fleet, state: &NodeState) -> Fleet {
     for step in plan.steps() {
         let facts = fleet.get_mut(&step.host).expect("a host");
         match &step.action {
-            Action::Prewarm(image) => drop(facts.images.insert(image.reference.to_string(), image.id().clone())),
+            Action::Prewarm(delivery) => {
+                drop(facts.images.insert(delivery.image.reference.to_string(), delivery.image.id().clone()))
+            }
             Action::CreateNode(node) => {
                 let spec = &node.container;
                 facts.volumes.extend(spec.volumes.values().map(|name| (name.clone(), spec.labels.clone())));

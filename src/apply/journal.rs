@@ -1,6 +1,6 @@
 //! What a run has made so far, so that it can be taken back.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -22,6 +22,7 @@ const LATE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, Default)]
 pub struct Journal {
     made: Arc<Mutex<Vec<Made>>>,
+    filling: Arc<Mutex<Vec<Filling>>>,
     under_way: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
@@ -37,7 +38,26 @@ struct Made {
     id: Option<String>,
 }
 
+/// A holder of images that is not complete.
+#[derive(Debug, Clone)]
+struct Filling {
+    host: HostName,
+    container: String,
+    volume: String,
+}
+
 impl Journal {
+    /// Writes down a holder that is about to be made and filled.
+    pub(super) fn filling(&self, host: &HostName, container: &str, volume: &str) {
+        let filling = Filling { host: host.clone(), container: container.into(), volume: volume.into() };
+        lock(&self.filling).push(filling);
+    }
+
+    /// The holder is complete: it stays.
+    pub(super) fn filled(&self, host: &HostName, container: &str) {
+        lock(&self.filling).retain(|filling| filling.host != *host || filling.container != container);
+    }
+
     /// Writes down a node that is about to be made.
     pub(super) fn note(&self, host: &HostName, node: &PlannedNode) {
         let container = &node.container;
@@ -49,12 +69,12 @@ impl Journal {
             cluster_id: container.labels.get(LABEL_CLUSTER_ID).cloned(),
             id: None,
         };
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).push(made);
+        lock(&self.made).push(made);
     }
 
     /// Writes down the ID that the engine gave to a node's container.
     pub(super) fn made(&self, host: &HostName, name: &str, id: &str) {
-        let mut all = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = lock(&self.made);
         let noted = all.iter_mut().rev().find(|made| made.host == *host && made.name == name);
         noted.into_iter().for_each(|made| made.id = Some(id.into()));
     }
@@ -67,31 +87,42 @@ impl Journal {
     ) -> Option<T> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let task = tokio::spawn(async move { drop(sender.send(request.await)) });
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+        lock(&self.under_way).push(task);
         receiver.await.ok()
     }
 
     /// Whether nothing was made.
     pub fn is_empty(&self) -> bool {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        lock(&self.made).is_empty() && lock(&self.filling).is_empty()
+    }
+
+    async fn empty_out(&self, fleet: &Fleet) -> Vec<Failure> {
+        let filling = std::mem::take(&mut *lock(&self.filling));
+        let results = join_all(filling.iter().map(|filling| remove_filling(filling, fleet))).await;
+        results.into_iter().filter_map(Result::err).collect()
     }
 
     /// Removes all that was made, on all hosts at once. What cannot be removed is told and stays written down, and the
     /// rest still goes.
     pub async fn roll_back(&self, fleet: &Fleet) -> Vec<Failure> {
-        let under_way = std::mem::take(&mut *self.under_way.lock().unwrap_or_else(PoisonError::into_inner));
+        let under_way = std::mem::take(&mut *lock(&self.under_way));
         let _ = tokio::time::timeout(LATE, join_all(under_way)).await;
-        let made = std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner));
+        let made = std::mem::take(&mut *lock(&self.made));
         let results = join_all(made.iter().map(|made| take_back(made, fleet))).await;
-        let mut failures = Vec::new();
+        let mut failures = self.empty_out(fleet).await;
         for (made, result) in made.into_iter().zip(results) {
             if let Err(failure) = result {
                 failures.push(failure);
-                self.made.lock().unwrap_or_else(PoisonError::into_inner).push(made);
+                lock(&self.made).push(made);
             }
         }
         failures
     }
+}
+
+/// The tables stay consistent whatever panics: each change of them is one statement.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn take_back(made: &Made, fleet: &Fleet) -> Result<(), Failure> {
@@ -105,6 +136,19 @@ async fn take_back(made: &Made, fleet: &Fleet) -> Result<(), Failure> {
     }
 }
 
+async fn remove_filling(filling: &Filling, fleet: &Fleet) -> Result<(), Failure> {
+    let Some(connection) = fleet.get(&filling.host) else { return Ok(()) };
+    let removed = connection.engine.remove(&filling.container, std::slice::from_ref(&filling.volume)).await;
+    match removed {
+        // Renamed in the last moment: it is complete, and its volume is in use.
+        Ok(()) | Err(crate::docker::Error::Conflict { .. }) => Ok(()),
+        Err(error) => {
+            let cause = deeper(failure(connection, &error), connection).await;
+            Err(Failure { message: format!("{} may be left there: {}", filling.container, cause.message), ..cause })
+        }
+    }
+}
+
 async fn take_back_from(made: &Made, connection: &Connection) -> Result<(), Failure> {
     let nodes = connection.engine.nodes().await.map_err(|e| failure(connection, &e))?;
     let Some(found) = nodes.iter().find(|node| made.is(node)) else {
@@ -113,9 +157,9 @@ async fn take_back_from(made: &Made, connection: &Connection) -> Result<(), Fail
     if node::stop_within(&found.id, GRACE, connection).await? {
         network::clear(&made.image, connection).await?;
     }
-    let removed =
-        RemovedNode { name: made.name.clone(), container: Some(found.id.clone()), volumes: made.volumes.clone() };
-    node::remove(&removed, connection).await.map(|_| ())
+    let removed = RemovedNode { name: made.name.clone(), container: Some(found.id.clone()), volumes: Vec::new() };
+    node::remove(&removed, connection).await?;
+    remove_volumes(made, connection).await
 }
 
 impl Made {
@@ -132,7 +176,7 @@ impl Made {
     }
 }
 
-/// Volumes that the engine made for a container that it then could not make.
+/// Volumes that were made with the container. One that was there before keeps the images of the node that is to come.
 async fn remove_volumes(made: &Made, connection: &Connection) -> Result<(), Failure> {
     let volumes = connection.engine.volumes().await.map_err(|e| failure(connection, &e))?;
     let is_ours = |name: &&String| {

@@ -4,10 +4,14 @@
 //! over. What was made on the way is written down first, so that a failed or interrupted run can take it back.
 
 mod image;
+mod inside;
 mod journal;
+mod meter;
 mod network;
 mod node;
+mod packing;
 mod ready;
+mod sending;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,10 +20,14 @@ use futures_util::future::join_all;
 
 use crate::host::HostName;
 use crate::mirror::{Mirror, Published};
-use crate::plan::{Action, Events, Failure, Outcome, Phase, Plan, Progress, Report, Step};
+use crate::plan::{Action, Events, Failure, ImageOnHost, Outcome, Phase, Plan, Progress, Report, Step};
 use crate::probe::{Connection, Fleet};
+use crate::store::Store;
+
+use meter::Meter;
 
 pub use journal::Journal;
+pub use packing::pack;
 pub use ready::{Awaited, AwaitedNode, Settled, settle};
 
 /// What steps need besides themselves.
@@ -28,12 +36,34 @@ pub struct Workshop<'a> {
     pub fleet: &'a Fleet,
     /// Where hosts pull from.
     pub mirror: Option<&'a Mirror>,
+    /// Where blobs are.
+    pub store: Option<&'a Store>,
     /// What the mirror can give, by canonical reference.
     pub supplies: &'a BTreeMap<String, Published>,
     /// Where progress goes.
     pub events: &'a Events,
     /// What was made in this run.
     pub journal: &'a Journal,
+}
+
+impl Workshop<'_> {
+    fn supply(&self, image: &ImageOnHost) -> Result<&Published, Failure> {
+        let supply = self.supplies.get(&image.reference.to_string());
+        supply.ok_or_else(|| missing(&format!("a supply of {}", image.reference)))
+    }
+
+    fn mirror(&self) -> Result<&Mirror, Failure> {
+        self.mirror.ok_or_else(|| missing("a mirror"))
+    }
+
+    fn store(&self) -> Result<&Store, Failure> {
+        self.store.ok_or_else(|| missing("a store"))
+    }
+}
+
+/// A plan was given that its workshop cannot carry out.
+fn missing(what: &str) -> Failure {
+    Failure { host: None, message: format!("the plan needs {what}, and there is none"), hint: None }
 }
 
 /// What a step that worked says of itself.
@@ -68,10 +98,11 @@ async fn run_phase(phase: &Phase, workshop: &Workshop<'_>) -> Vec<Outcome> {
 async fn run_host(host: &HostName, steps: Vec<&Step>, workshop: &Workshop<'_>) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     let Some(connection) = workshop.fleet.get(host) else { return outcomes };
+    let meter = Meter::new(workshop.events, host, &steps);
     for step in steps {
         let began = Instant::now();
         let result = tokio::select! {
-            result = run_step(&step.action, connection, workshop) => result,
+            result = run_step(&step.action, connection, workshop, &meter) => result,
             failure = lost(connection) => Err(failure),
         };
         let result = match result {
@@ -79,6 +110,7 @@ async fn run_host(host: &HostName, steps: Vec<&Step>, workshop: &Workshop<'_>) -
             worked => worked,
         };
         let failed = result.is_err();
+        meter.step_done(step);
         outcomes.push(outcome(host, &step.action, began, result, workshop.events));
         if failed {
             break;
@@ -87,10 +119,17 @@ async fn run_host(host: &HostName, steps: Vec<&Step>, workshop: &Workshop<'_>) -
     outcomes
 }
 
-async fn run_step(action: &Action, connection: &Connection, workshop: &Workshop<'_>) -> Result<Worked, Failure> {
+async fn run_step(
+    action: &Action,
+    connection: &Connection,
+    workshop: &Workshop<'_>,
+    meter: &Meter<'_>,
+) -> Result<Worked, Failure> {
     match action {
-        Action::Prewarm(image) => image::prewarm(image, connection, workshop).await,
-        Action::CreateNode(node) => node::create(node, connection, workshop).await,
+        Action::Prewarm(delivery) => image::prewarm(delivery, connection, workshop, meter).await,
+        Action::CreateNode(node) => node::create(node, connection, workshop, meter).await,
+        Action::PlaceImages(placement) => inside::place_ahead(placement, connection, workshop, meter).await,
+        Action::KeepImages { container, images } => inside::keep(container, images, connection, workshop).await,
         Action::StartNode { container, node } => node::start(container, node, connection).await,
         Action::StopNode { container, name } => node::stop(container, name, connection, workshop.events).await,
         Action::RemoveNode(node) => node::remove(node, connection).await,
@@ -129,8 +168,10 @@ fn outcome(
 /// What a step is about, for the report of its failure.
 fn subject(action: &Action) -> String {
     match action {
-        Action::Prewarm(image) => image.reference.familiar(),
+        Action::Prewarm(delivery) => delivery.image.reference.familiar(),
         Action::CreateNode(node) => node.node.to_string(),
+        Action::PlaceImages(placement) => placement.name.clone(),
+        Action::KeepImages { container, .. } => container.clone(),
         Action::StartNode { node, .. } => node.to_string(),
         Action::StopNode { name, .. } => name.clone(),
         Action::RemoveNode(node) => node.name.clone(),

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Worked, Workshop, failure};
+use super::meter::Meter;
+use super::{Worked, Workshop, failure, inside};
 use crate::cluster::NodeName;
 use crate::plan::{Events, Failure, PlannedNode, Progress, RemovedNode};
 use crate::probe::Connection;
@@ -16,6 +17,7 @@ pub(super) async fn create(
     node: &PlannedNode,
     connection: &Connection,
     workshop: &Workshop<'_>,
+    meter: &Meter<'_>,
 ) -> Result<Worked, Failure> {
     let fail = |error| failure(connection, &error);
     workshop.journal.note(&connection.host.name, node);
@@ -30,10 +32,14 @@ pub(super) async fn create(
     let created = workshop.journal.see_through(create).await;
     let id: String = created.ok_or_else(|| cut(connection))?.map_err(fail)?;
     connection.engine.put_files(&id, &node.files).await.map_err(fail)?;
+    let bytes = match node.images.is_empty() {
+        true => 0,
+        false => inside::place(&node.images, &id, connection, workshop, meter).await?,
+    };
     let engine = connection.engine.clone();
     let started = workshop.journal.see_through(async move { engine.start(&id).await }).await;
     started.ok_or_else(|| cut(connection))?.map_err(fail)?;
-    Ok(Worked { subject: format!("node {}", node.node), status: "started", bytes: 0 })
+    Ok(Worked { subject: format!("node {}", node.node), status: "started", bytes })
 }
 
 /// A request whose task came to no end: only a panic does that.

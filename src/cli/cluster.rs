@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::exit::Exit;
+use super::image::{SourcingArguments, ViaArgument};
 use super::output;
 use super::settings::Format;
 use crate::cluster::{self, ClusterName, K3s, Member, NodeName, Profile, Role, Source};
@@ -55,6 +56,11 @@ pub(super) struct Create {
     /// How much of k3s runs: auto (by memory), tiny, small, standard, full
     #[arg(long, value_name = "PROFILE", conflicts_with = "file", default_value = "auto")]
     profile: Profile,
+    #[command(flatten)]
+    sourcing: SourcingArguments,
+    /// How the node image comes to the hosts' engines
+    #[arg(long, value_enum, default_value_t = ViaArgument::Auto)]
+    via: ViaArgument,
     /// Only print the plan
     #[arg(long)]
     dry_run: bool,
@@ -147,6 +153,14 @@ fn read(path: &Path) -> std::io::Result<String> {
     }
 }
 
+/// The cluster that a file describes.
+pub(super) fn read_file(path: &Path) -> Result<cluster::Cluster, Failure> {
+    let failure =
+        |message: String| Failure { host: None, message: format!("{}: {message}", path.display()), hint: None };
+    let text = read(path).map_err(|e| failure(e.to_string()))?;
+    cluster::Cluster::parse(&text).map_err(|e| failure(e.to_string()))
+}
+
 /// Hosts that are named twice count once.
 pub(super) fn each_once(hosts: Vec<Host>) -> Vec<Host> {
     let mut once: Vec<Host> = Vec::new();
@@ -174,7 +188,14 @@ impl Create {
             Ok(cluster) => cluster,
             Err(failure) => return output::failures(&[failure], Exit::Usage),
         };
-        let request = CreateRequest { cluster, dry_run: self.dry_run, keep: self.keep, timeout: self.timeout };
+        let request = CreateRequest {
+            cluster,
+            sourcing: self.sourcing.sourcing(self.file.as_deref()),
+            ways: self.via.into(),
+            dry_run: self.dry_run,
+            keep: self.keep,
+            timeout: self.timeout,
+        };
         let name = request.cluster.name.clone();
         match pipeline::create(request, environment).await {
             Ok(created) => self.created(&name, &created, environment, format).await,
@@ -190,15 +211,13 @@ impl Create {
             let cluster = cluster::Cluster {
                 name: self.name.clone(),
                 k3s: K3s { source: self.k3s.clone(), profile: self.profile, ..K3s::default() },
+                images: Vec::new(),
                 members: std::iter::once(server.member(Role::Server)).chain(agents).collect(),
             };
             cluster.check().map_err(|e| Failure::new(&e, None))?;
             return Ok(cluster);
         };
-        let failure =
-            |message: String| Failure { host: None, message: format!("{}: {message}", path.display()), hint: None };
-        let text = read(path).map_err(|e| failure(e.to_string()))?;
-        cluster::Cluster::parse(&text).map_err(|e| failure(e.to_string()))
+        read_file(path)
     }
 
     async fn created(&self, name: &ClusterName, created: &Created, environment: &Environment, format: Format) -> Exit {
@@ -229,7 +248,7 @@ impl Create {
 fn planned(created: &Created) -> String {
     match created.plan.is_empty() {
         true => "nothing to do: all nodes run as wanted\n".into(),
-        false => format!("{}then wait until all nodes are Ready\n", created.plan),
+        false => format!("{}then wait until all nodes are Ready\n{}", created.plan, created.finish),
     }
 }
 

@@ -1,6 +1,8 @@
 //! `k3arm image …`
 
-use clap::{Args, Subcommand};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::exit::Exit;
@@ -9,17 +11,22 @@ use super::settings::Format;
 use crate::cluster::Source;
 use crate::host::{Destination, Host};
 use crate::oci::{PinnedImage, Platform};
-use crate::pipeline::{self, Environment, PrewarmRequest, Prewarmed, ResolveRequest};
-use crate::plan::Outcome;
+use crate::pipeline::{
+    self, BundleRequest, Bundled, Environment, Pick, Place, PrewarmRequest, Prewarmed, ResolveRequest, Sourcing,
+};
+use crate::plan::{Failure, Outcome, Via, Ways};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Image {
     /// Pin references to digests: the index, and what each platform gets
     #[command(after_help = RESOLVE_EXAMPLES)]
     Resolve(Resolve),
-    /// Bring images to hosts: fetched once, pulled by every host's own engine, checked there
+    /// Bring images to hosts: fetched once, only what is missing, checked where it arrives
     #[command(after_help = PREWARM_EXAMPLES)]
-    Prewarm(Prewarm),
+    Prewarm(Box<Prewarm>),
+    /// Write all images of a cluster into one file, for hosts and machines without internet
+    #[command(after_help = BUNDLE_EXAMPLES)]
+    Bundle(Bundle),
 }
 
 const RESOLVE_EXAMPLES: &str = "\
@@ -31,7 +38,16 @@ Examples:
 const PREWARM_EXAMPLES: &str = "\
 Examples:
   k3arm image prewarm v1.36.2+k3s1 --host pi@pi1 --host pi@pi2
+  k3arm image prewarm -f k3arm.yaml                    all that this cluster will start
+  k3arm image prewarm -f k3arm.yaml --bundle fleet.tar nothing but SSH is used
+  k3arm image prewarm docker:app:dev ./saved.tar --host pi@pi1
   k3arm image prewarm rancher/k3s:v1.36.2-k3s1 ghcr.io/me/app:1.2 --host ssh://pi@10.0.0.11:2222 --dry-run";
+
+const BUNDLE_EXAMPLES: &str = "\
+Examples:
+  k3arm image bundle -f k3arm.yaml -o fleet.tar
+  k3arm image bundle -f k3arm.yaml --platform linux/arm64 --platform linux/arm/v7 -o fleet.tar
+  skopeo inspect oci-archive:fleet.tar:docker.io/rancher/k3s:v1.36.2-k3s1";
 
 /// An image (`ghcr.io/me/app:1.2`), a k3s release (`v1.36.2+k3s1`) or a channel (`stable`, `v1.36`).
 #[derive(Debug, Args)]
@@ -49,22 +65,91 @@ pub(super) struct Resolve {
 
 #[derive(Debug, Args)]
 pub(super) struct Prewarm {
-    /// Images, k3s releases (v1.36.2+k3s1) or channels (stable, v1.36)
-    #[arg(required = true, value_name = "REF")]
-    sources: Vec<Source>,
+    /// Images, k3s releases (v1.36.2+k3s1), channels (stable, v1.36), docker:NAME from this machine's engine, or ./FILE
+    #[arg(required_unless_present_any = ["file", "bundle"], value_name = "REF")]
+    sources: Vec<Pick>,
     /// Where to: user@host, ssh://user@host:port, an alias, or local (the default)
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", conflicts_with = "file")]
     host: Vec<Host>,
+    /// A cluster file: its hosts, with all that the cluster will start
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    sourcing: SourcingArguments,
+    /// How images come to the hosts' engines: pulled by them through a forwarded port, or loaded through Docker's socket
+    #[arg(long, value_enum, default_value_t = ViaArgument::Auto)]
+    via: ViaArgument,
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
 }
 
+/// `--via`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum ViaArgument {
+    /// What each host allows; a pull where it can be had
+    Auto,
+    /// Only pulls
+    Pull,
+    /// Only loads
+    Load,
+}
+
+impl From<ViaArgument> for Ways {
+    fn from(argument: ViaArgument) -> Self {
+        match argument {
+            ViaArgument::Auto => Self::Auto,
+            ViaArgument::Pull => Self::Only(Via::Pull),
+            ViaArgument::Load => Self::Only(Via::Load),
+        }
+    }
+}
+
+/// Where images come from: of all commands that need some.
+#[derive(Debug, Args)]
+pub(super) struct SourcingArguments {
+    /// Take all images from this file or folder (an OCI image layout, docker save), or docker:NAME; no registry is asked
+    #[arg(long, value_name = "FILE")]
+    bundle: Option<Place>,
+    /// Look all images up anew, and write the lock beside the cluster file anew
+    #[arg(long)]
+    update: bool,
+}
+
+impl SourcingArguments {
+    /// With the lock of this cluster file.
+    pub(super) fn sourcing(&self, cluster_file: Option<&Path>) -> Sourcing {
+        Sourcing { bundle: self.bundle.clone(), cluster_file: cluster_file.map(Path::to_path_buf), update: self.update }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Bundle {
+    /// Images, k3s releases or channels, besides those of the cluster file
+    #[arg(required_unless_present = "file", value_name = "REF")]
+    sources: Vec<Source>,
+    /// A cluster file: k3s, its system images, and the file's own `images`
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// For this platform (os/architecture[/variant]), instead of those of the cluster's hosts
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Vec<Platform>,
+    /// For the platform of this host
+    #[arg(long, value_name = "HOST")]
+    host: Vec<Host>,
+    #[command(flatten)]
+    sourcing: SourcingArguments,
+    /// Only say what would be in it
+    #[arg(long)]
+    dry_run: bool,
+}
+
 impl Image {
-    pub(super) async fn run(self, environment: Environment, format: Format) -> Exit {
+    pub(super) async fn run(self, environment: Environment, format: Format, file: Option<PathBuf>) -> Exit {
         match self {
             Self::Resolve(arguments) => arguments.run(&environment, format).await,
             Self::Prewarm(arguments) => arguments.run(&environment, format).await,
+            Self::Bundle(arguments) => arguments.run(&environment, format, file).await,
         }
     }
 }
@@ -111,7 +196,18 @@ impl Prewarm {
     async fn run(self, environment: &Environment, format: Format) -> Exit {
         let hosts = super::cluster::each_once(self.host);
         let hosts = if hosts.is_empty() { vec![Host::of(Destination::Local)] } else { hosts };
-        let request = PrewarmRequest { sources: self.sources, hosts, dry_run: self.dry_run };
+        let cluster = match self.file.as_deref().map(super::cluster::read_file).transpose() {
+            Ok(cluster) => cluster,
+            Err(failure) => return output::failures(&[failure], Exit::Usage),
+        };
+        let request = PrewarmRequest {
+            picks: self.sources,
+            sourcing: self.sourcing.sourcing(self.file.as_deref()),
+            cluster,
+            hosts,
+            ways: self.via.into(),
+            dry_run: self.dry_run,
+        };
         match pipeline::prewarm(request, environment).await {
             Ok(done) => {
                 let value = json!({"plan": done.plan, "report": done.report, "images": done.images});
@@ -121,6 +217,48 @@ impl Prewarm {
             Err(stop) => output::stop(stop),
         }
     }
+}
+
+impl Bundle {
+    async fn run(self, environment: &Environment, format: Format, file: Option<PathBuf>) -> Exit {
+        let Some(output) = file else {
+            let (message, hint) = ("where to is not said".into(), Some("name a file: `-o fleet.tar`".into()));
+            return output::failures(&[Failure { host: None, message, hint }], Exit::Usage);
+        };
+        let cluster = match self.file.as_deref().map(super::cluster::read_file).transpose() {
+            Ok(cluster) => cluster,
+            Err(failure) => return output::failures(&[failure], Exit::Usage),
+        };
+        let request = BundleRequest {
+            cluster,
+            sources: self.sources,
+            platforms: self.platform.into_iter().collect(),
+            hosts: super::cluster::each_once(self.host),
+            sourcing: self.sourcing.sourcing(self.file.as_deref()),
+            output: output.clone(),
+            dry_run: self.dry_run,
+        };
+        match pipeline::bundle(request, environment).await {
+            Ok(bundled) => {
+                let value = json!({"file": output, "size": bundled.size, "images": bundled.images});
+                output::data(format, &value, || contents(&bundled));
+                Exit::Done
+            }
+            Err(stop) => output::stop(stop),
+        }
+    }
+}
+
+fn contents(bundled: &Bundled) -> String {
+    let row = |image: &PinnedImage| {
+        let platforms: Vec<String> = image.platforms.keys().map(ToString::to_string).collect();
+        let size = image.platforms.values().map(|one| one.compressed_size).sum();
+        let digest = image.digest().map(|digest| digest.short().to_string()).unwrap_or_default();
+        vec![image.reference.familiar(), digest, platforms.join(", "), output::bytes(size)]
+    };
+    let rows: Vec<Vec<String>> = bundled.images.iter().map(row).collect();
+    let table = output::table(&["IMAGE", "DIGEST", "PLATFORMS", "COMPRESSED"], &rows);
+    format!("{table}{} in all\n", output::bytes(bundled.size))
 }
 
 fn told(done: &Prewarmed, dry_run: bool) -> String {

@@ -12,9 +12,11 @@ mod settings;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::pipeline::Interrupt;
 use exit::Exit;
@@ -56,6 +58,12 @@ enum Noun {
     Kubeconfig(kubeconfig::Kubeconfig),
 }
 
+impl Noun {
+    fn writes_a_file(&self) -> bool {
+        matches!(self, Self::Image(image::Image::Bundle(_)))
+    }
+}
+
 /// Runs one command line.
 pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
@@ -67,13 +75,18 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     arguments.settings.start_log();
     let interrupt = catch_interrupts();
-    let format = arguments.settings.output;
+    let (format, file) = (arguments.settings.format(), arguments.settings.file().map(Path::to_path_buf));
+    if let (Some(file), false) = (&file, arguments.noun.writes_a_file()) {
+        let message = format!("-o wants table, json or yaml here, not {}", file.display());
+        let _ = Arguments::command().error(ErrorKind::InvalidValue, message).print();
+        return Exit::Usage.code();
+    }
     let environment = match arguments.settings.environment(interrupt) {
         Ok(environment) => environment,
         Err(failure) => return output::failures(&[failure], Exit::Failed).code(),
     };
     let exit = match arguments.noun {
-        Noun::Image(command) => Box::pin(command.run(environment, format)).await,
+        Noun::Image(command) => Box::pin(command.run(environment, format, file)).await,
         Noun::Cluster(command) => Box::pin(command.run(environment, format)).await,
         Noun::Kubeconfig(command) => Box::pin(command.run(environment)).await,
     };

@@ -1,7 +1,8 @@
 //! Options of every command, and the environment made of them.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -24,11 +25,30 @@ pub(super) enum Format {
     Yaml,
 }
 
+/// What `-o` can mean. The file is for the one command whose result is a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Output {
+    Format(Format),
+    File(PathBuf),
+}
+
+impl FromStr for Output {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match Format::from_str(text, false) {
+            Ok(format) => Ok(Self::Format(format)),
+            Err(_) if text.contains(['.', '/']) => Ok(Self::File(text.into())),
+            Err(_) => Err("table, json or yaml is expected; for `image bundle` also a file, as fleet.tar or ./fleet".into()),
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(super) struct Settings {
-    /// How data is printed
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
-    pub(super) output: Format,
+    /// How data is printed: table, json or yaml; for `image bundle` also the file to write
+    #[arg(short, long, global = true, value_name = "FORMAT")]
+    output: Vec<Output>,
     /// Say more: -v what is done, -vv every line of the nodes' logs (never a secret)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -59,6 +79,23 @@ pub(super) struct Settings {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Settings {
+    /// How data is printed; the last word counts.
+    pub(super) fn format(&self) -> Format {
+        let formats = self.output.iter().filter_map(|output| match output {
+            Output::Format(format) => Some(*format),
+            Output::File(_) => None,
+        });
+        formats.last().unwrap_or(Format::Table)
+    }
+
+    /// The file that was named by `-o`.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.output.iter().rev().find_map(|output| match output {
+            Output::File(path) => Some(path.as_path()),
+            Output::Format(_) => None,
+        })
+    }
+
     /// Logs of k3arm itself go to stderr.
     pub(super) fn start_log(&self) {
         let level = match self.verbose {
@@ -94,7 +131,7 @@ impl Settings {
             registry: registry::Client::new(settings).map_err(|e| Failure::new(&e, e.hint()))?,
             store: folders.store,
             records: Records::new(folders.clusters),
-            events: if self.quiet { crate::plan::Events::none() } else { progress::events(self.output) },
+            events: if self.quiet { crate::plan::Events::none() } else { progress::events(self.format()) },
             interrupt,
         })
     }

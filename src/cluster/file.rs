@@ -61,6 +61,16 @@ impl FromStr for Source {
     }
 }
 
+impl fmt::Display for Source {
+    /// As it can be read back.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Release(selector) => fmt::Display::fmt(selector, f),
+            Self::Image(reference) => f.write_str(&reference.familiar()),
+        }
+    }
+}
+
 /// One machine of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
@@ -255,6 +265,11 @@ impl Cluster {
         let cluster = Self { name: metadata.name, k3s: k3s.k3s()?, members };
         cluster.check()?;
         Ok(cluster)
+    }
+
+    /// The member that is the server.
+    pub fn server(&self) -> Option<&Member> {
+        self.members.iter().find(|member| member.role == Role::Server)
     }
 
     /// The rules that hold for files and arguments alike.

@@ -21,3 +21,17 @@ pub const LABEL_SPEC: &str = "k3arm.dev/spec";
 pub fn container_name(cluster: &ClusterName, node: &NodeName) -> String {
     format!("k3arm-{cluster}-{node}")
 }
+
+/// On a holder, a container that is never started and keeps a node's images until the node is made: a hash of which they
+/// are. It is there only when all of them are.
+pub const LABEL_IMAGES: &str = "k3arm.dev/images";
+/// On a holder: the cluster's name.
+pub const LABEL_IMAGES_OF: &str = "k3arm.dev/images-of";
+
+/// The volume in which a node finds its images, and the holder of it.
+pub fn images_name(cluster: &ClusterName, node: &NodeName) -> String {
+    format!("{}-images", container_name(cluster, node))
+}
+
+/// Where the node has that volume.
+pub const IMAGES_PATH: &str = "/var/lib/rancher/k3s/agent/images";

@@ -1,6 +1,6 @@
 //! What is known of a host: read from it once, before anything is planned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::Serialize;
@@ -16,10 +16,16 @@ pub struct Facts {
     pub engine: EngineFacts,
     /// k3arm's own node containers, whatever cluster they belong to.
     pub nodes: Vec<NodeFacts>,
+    /// Containers that only keep images for a node that is not made yet.
+    pub holders: Vec<HolderFacts>,
     /// Names of volumes that carry k3arm's labels or names, with their labels.
     pub volumes: BTreeMap<String, BTreeMap<String, String>>,
     /// For each image asked about that the engine holds, by its canonical `registry/repository:tag` name: its ID there.
     pub images: BTreeMap<String, Digest>,
+    /// Chain IDs of all layers that the engine holds, of whatever image; empty until it was asked.
+    pub layers: BTreeSet<Digest>,
+    /// Whether the host's sshd lets a port of ours appear on its loopback; `None` until it was asked.
+    pub can_reverse: Option<bool>,
 }
 
 /// What one shell script on the host printed.
@@ -139,6 +145,19 @@ pub struct NodeFacts {
     pub state: NodeState,
     /// The image's ID.
     pub image: String,
+    /// Names of its volumes.
+    pub volumes: Vec<String>,
+}
+
+/// A container that is never started and keeps a volume with a node's images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HolderFacts {
+    /// The container's ID.
+    pub id: String,
+    /// Its name, without a leading slash.
+    pub name: String,
+    /// All of its labels.
+    pub labels: BTreeMap<String, String>,
     /// Names of its volumes.
     pub volumes: Vec<String>,
 }

@@ -9,7 +9,7 @@ mod machine;
 
 pub use destination::{Destination, DestinationError, Host, HostName, SshDestination};
 pub use facts::{
-    CgroupVersion, EngineFacts, EngineSocket, Facts, ImageStore, Listener, MachineFacts, NodeFacts, NodeState,
+    CgroupVersion, EngineFacts, EngineSocket, Facts, HolderFacts, ImageStore, Listener, MachineFacts, NodeFacts, NodeState,
     Unsupported,
 };
 pub use finding::{Finding, Severity};

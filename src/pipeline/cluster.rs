@@ -141,6 +141,7 @@ async fn delete_on(request: &DeleteRequest, probed: Probed, environment: &Enviro
         let workshop = Workshop {
             fleet: &probed.fleet,
             mirror: None,
+            store: None,
             supplies: &BTreeMap::new(),
             events: &environment.events,
             journal: &journal,
@@ -149,7 +150,7 @@ async fn delete_on(request: &DeleteRequest, probed: Probed, environment: &Enviro
     }
     let unreachable = probed.failures.into_iter().filter_map(|failure| {
         let host = failure.host.clone()?;
-        super::images::refused(host, failure)
+        super::prewarm::refused(host, failure)
     });
     report.outcomes.extend(unreachable);
     if !request.dry_run && report.failures().next().is_none() {

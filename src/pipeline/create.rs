@@ -9,12 +9,16 @@ use crate::cluster::names::{LABEL_CLUSTER, LABEL_CLUSTER_ID, container_name};
 use crate::cluster::{CONFIG_PATH, Cluster, ClusterName, Identity, Role};
 use crate::host::{Destination, Finding, Host, NodeFacts};
 use crate::kube::{Kubeconfig, NodeStatus};
-use crate::plan::{Failure, Plan, Progress, Report};
+use crate::plan::{Failure, Plan, Progress, Report, Ways};
 use crate::probe::{Connection, Fleet};
 use crate::provision::{Comparison, Wanted};
 use crate::{preflight, prewarm as stage, provision};
 
-use super::images::{Resolved, carry_out, pin, tell, wanted};
+use super::carry::carry_out;
+use super::needs::Needs;
+use super::pinning::{Resolved, pin, tell};
+use super::prewarm::{node_images, server_memory, wanted};
+use super::sourcing::{Sourced, Sourcing};
 use super::{Environment, Probed, Stop, check, connect, disconnect};
 
 /// Where the CA's certificate stands on a server.
@@ -27,6 +31,10 @@ const FILE_LIMIT: u64 = 64 << 10;
 pub struct CreateRequest {
     /// The wanted cluster.
     pub cluster: Cluster,
+    /// Where images come from.
+    pub sourcing: Sourcing,
+    /// By which ways they go.
+    pub ways: Ways,
     /// Only say what would be done.
     pub dry_run: bool,
     /// Leave what was made when it fails.
@@ -40,6 +48,8 @@ pub struct CreateRequest {
 pub struct Created {
     /// What was, or would be, done; empty if all stood already.
     pub plan: Plan,
+    /// What followed, or would follow, when all nodes were Ready.
+    pub finish: Plan,
     /// The cluster's kubeconfig and nodes; `None` after a dry run.
     pub cluster: Option<(Kubeconfig, Vec<NodeStatus>)>,
 }
@@ -47,9 +57,12 @@ pub struct Created {
 /// All that was found out and decided before anything is changed.
 struct Prepared {
     probed: Probed,
+    sourced: Sourced,
     resolved: Resolved,
     wanted: Wanted,
     plan: Plan,
+    /// What follows when all nodes are Ready.
+    finish: Plan,
 }
 
 /// Makes a cluster, or what is missing of it.
@@ -123,11 +136,12 @@ async fn create_on(
     journal: &Journal,
     environment: &Environment,
 ) -> Result<Created, Stop> {
-    let prepared = prepare(&request.cluster, probed, environment).await?;
+    let prepared = prepare(request, probed, environment).await?;
     if request.dry_run {
-        return Ok(Created { plan: prepared.plan, cluster: None });
+        return Ok(Created { plan: prepared.plan, finish: prepared.finish, cluster: None });
     }
     let members = request.cluster.members.iter().map(|member| &member.host);
+    prepared.sourced.keep(&prepared.resolved, environment)?;
     environment.records.add(&request.cluster.name, members).map_err(|e| Failure::new(&e, None))?;
     if !prepared.plan.is_empty() {
         let Prepared { plan, probed, resolved, .. } = &prepared;
@@ -139,12 +153,27 @@ async fn create_on(
     }
     let awaited = awaited(&prepared.wanted, request.timeout);
     let settled = settle(&awaited, &prepared.probed.fleet, &environment.events).await?;
+    finish(&prepared, environment).await?;
     let kubeconfig = kubeconfig(&request.cluster, &prepared.wanted, &settled);
-    Ok(Created { plan: prepared.plan, cluster: Some((kubeconfig, settled.nodes)) })
+    Ok(Created { plan: prepared.plan, finish: prepared.finish, cluster: Some((kubeconfig, settled.nodes)) })
+}
+
+/// What a standing cluster does better with, and runs without: a failure is told, and the cluster stays.
+async fn finish(prepared: &Prepared, environment: &Environment) -> Result<(), Failure> {
+    if prepared.finish.is_empty() {
+        return Ok(());
+    }
+    let Prepared { finish, probed, resolved, .. } = prepared;
+    let report = carry_out(finish, &probed.fleet, resolved, &Journal::default(), environment).await?;
+    for failure in report.failures() {
+        environment.events.overall(Progress::Warning { what: failure.to_string() });
+    }
+    Ok(())
 }
 
 /// Everything up to the plan. Nothing is changed, and all findings on all hosts are told at once.
-async fn prepare(cluster: &Cluster, mut probed: Probed, environment: &Environment) -> Result<Prepared, Stop> {
+async fn prepare(request: &CreateRequest, mut probed: Probed, environment: &Environment) -> Result<Prepared, Stop> {
+    let cluster = &request.cluster;
     let findings = preflight::cluster_findings(cluster, &probed.facts);
     if !probed.failures.is_empty() {
         // A cluster with a host missing is not what was asked for.
@@ -154,24 +183,28 @@ async fn prepare(cluster: &Cluster, mut probed: Probed, environment: &Environmen
     }
     check(findings, &environment.events)?;
     let platforms = probed.facts.values().filter_map(|facts| facts.platform().ok()).collect();
-    let resolved = pin(std::slice::from_ref(&cluster.k3s.source), &platforms, environment).await?;
+    let sourced = Sourced::open(&request.sourcing, environment).await?;
+    let needs = Needs::of(cluster, server_memory(cluster, &probed), &sourced, environment).await?;
+    check(needs.findings.clone(), &environment.events)?;
+    let resolved = pin(&needs.wishes(), &platforms, sourced.lock(), environment).await?;
     tell(&resolved.images, environment);
     let mut report = Report::default();
-    let on_hosts = wanted(&resolved.images, &mut probed, &mut report).await;
+    let on_hosts = wanted(&resolved.images[..1], &mut probed, &mut report).await;
     if let Some(failure) = report.failures().next() {
         return Err(failure.clone().into());
     }
-    let images = on_hosts.iter().filter_map(|(host, images)| Some((host.clone(), images.first()?.clone()))).collect();
+    let images = node_images(cluster, &on_hosts, (&needs, &resolved), &probed);
     let wanted = provision::want(cluster, &images, &probed.facts).map_err(Stop::Findings)?;
     let comparison = Comparison::of(&wanted, &probed.facts).map_err(Stop::Findings)?;
-    let prewarm = stage::steps(&on_hosts, &probed.facts);
+    let prewarm = stage::steps(&on_hosts, &probed.facts, request.ways).map_err(Stop::Findings)?;
     let mut findings = stage::findings(&prewarm, &probed.facts);
     let memory = wanted.nodes.first().map_or(0, |server| server.memory);
     findings.extend(preflight::profile_notes(cluster, memory));
     check(findings, &environment.events)?;
     let identity = identity(&comparison, &probed).await?;
     let plan = comparison.plan(&wanted, &identity, prewarm);
-    Ok(Prepared { probed, resolved, wanted, plan })
+    let finish = comparison.finish(&wanted);
+    Ok(Prepared { probed, sourced, resolved, wanted, plan, finish })
 }
 
 fn is_refusal(finding: &Finding) -> bool {

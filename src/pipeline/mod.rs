@@ -2,10 +2,17 @@
 //!
 //! Each function here is one command's course from a request to an outcome; it prints nothing and never ends the program.
 
+mod bundle;
+mod carry;
 mod cluster;
 mod create;
-mod images;
 mod interrupt;
+mod needs;
+mod origin;
+mod pinning;
+mod prewarm;
+mod resolve;
+mod sourcing;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,10 +25,13 @@ use crate::probe::{Fleet, probe};
 use crate::records::Records;
 use crate::{registry, ssh};
 
+pub use bundle::{BundleRequest, Bundled, bundle};
 pub use cluster::{ClusterStatus, DeleteRequest, Deleted, NodeRow, delete, kubeconfig, list, remove_kubeconfig};
 pub use create::{CreateRequest, Created, create};
-pub use images::{PrewarmRequest, Prewarmed, ResolveRequest, prewarm, resolve};
 pub use interrupt::Interrupt;
+pub use prewarm::{Pick, PrewarmRequest, Prewarmed, prewarm};
+pub use resolve::{ResolveRequest, resolve};
+pub use sourcing::{Place, Sourcing};
 
 /// What every command needs of its surroundings.
 #[derive(Debug, Clone)]

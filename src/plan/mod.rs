@@ -6,4 +6,4 @@ mod step;
 
 pub use event::{Event, Events, Progress};
 pub use report::{Failure, Outcome, Report};
-pub use step::{Action, ImageOnHost, Phase, Plan, PlannedNode, RemovedNode, Step, spec_hash};
+pub use step::{Action, Delivery, ImageOnHost, Phase, Placement, Plan, PlannedNode, RemovedNode, Share, Step, Via, Ways, spec_hash};

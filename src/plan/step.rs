@@ -1,12 +1,13 @@
 //! Plans: phases that follow each other; inside a phase, hosts work side by side.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 
 use crate::cluster::{ContainerSpec, NodeFile, NodeName, Role};
 use crate::host::{HostName, ImageStore};
-use crate::oci::{Digest, Platform, PlatformImage, Reference};
+use crate::oci::{Descriptor, Digest, Platform, PlatformImage, Reference};
 
 /// All that will be done, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
@@ -39,7 +40,16 @@ pub struct Step {
 #[serde(tag = "action", rename_all = "kebab-case")]
 pub enum Action {
     /// Brings an image to the host.
-    Prewarm(Box<ImageOnHost>),
+    Prewarm(Box<Delivery>),
+    /// Puts the images of a node that is still to be made where it will find them.
+    PlaceImages(Box<Placement>),
+    /// Lets a node's own containerd keep its images for good, and takes away the archive they came in.
+    KeepImages {
+        /// Its container's ID or name.
+        container: String,
+        /// The images, by their full names.
+        images: Vec<Reference>,
+    },
     /// Removes a container of ours and its volumes.
     RemoveNode(RemovedNode),
     /// Makes a node's container, puts its files into it and starts it.
@@ -63,6 +73,18 @@ pub enum Action {
         /// Image to run the clearing in, by ID.
         image: String,
     },
+}
+
+impl Action {
+    /// Bytes of images that this sends to its host.
+    pub fn travelling_bytes(&self) -> u64 {
+        match self {
+            Self::Prewarm(delivery) => delivery.missing().bytes,
+            Self::CreateNode(node) => archived_bytes(&node.images),
+            Self::PlaceImages(placement) => archived_bytes(&placement.images),
+            _ => 0,
+        }
+    }
 }
 
 /// An image as one host gets it.
@@ -99,6 +121,83 @@ impl ImageOnHost {
     }
 }
 
+/// An image on its way to a host's engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Delivery {
+    /// What the engine will hold.
+    #[serde(flatten)]
+    pub image: ImageOnHost,
+    /// By which way.
+    pub via: Via,
+    /// How many of the image's layers, from the lowest, the engine holds already: they do not travel.
+    pub held_layers: usize,
+}
+
+/// The two ways into an engine. Both end with the same image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Via {
+    /// The engine pulls from our own registry, through a port that the session forwards.
+    Pull,
+    /// The engine is given one archive with what it lacks, through its socket.
+    Load,
+}
+
+/// Which way the user wants images to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ways {
+    /// Pull where it is possible, else load.
+    #[default]
+    Auto,
+    /// This one only.
+    Only(Via),
+}
+
+/// Layers of an image, counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Share {
+    /// How many.
+    pub layers: usize,
+    /// Their bytes as they travel; the image's config is counted with what is missing.
+    pub bytes: u64,
+}
+
+impl Delivery {
+    /// Layers that the engine lacks, lowest first.
+    pub fn missing_layers(&self) -> &[Descriptor] {
+        self.image.image.layers.get(self.held_layers..).unwrap_or_default()
+    }
+
+    /// What has to travel.
+    pub fn missing(&self) -> Share {
+        let missing = self.missing_layers();
+        Share { layers: missing.len(), bytes: total(missing).saturating_add(self.image.image.config.size) }
+    }
+
+    /// What does not.
+    pub fn held(&self) -> Share {
+        let held = self.image.image.layers.get(..self.held_layers).unwrap_or_default();
+        Share { layers: held.len(), bytes: total(held) }
+    }
+}
+
+fn total(blobs: &[Descriptor]) -> u64 {
+    blobs.iter().fold(0, |sum, blob| sum.saturating_add(blob.size))
+}
+
+/// Images for a node's own containerd, and the holder that keeps them until the node is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Placement {
+    /// The name of the holder and of its volume.
+    pub name: String,
+    /// The image of the holder's container, by ID: any will do, it is never started.
+    pub holder_image: Digest,
+    /// The labels of both.
+    pub labels: BTreeMap<String, String>,
+    /// The images.
+    pub images: Vec<ImageOnHost>,
+}
+
 /// A node that will be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlannedNode {
@@ -110,6 +209,22 @@ pub struct PlannedNode {
     pub container: ContainerSpec,
     /// Files inside its volumes.
     pub files: Vec<NodeFile>,
+    /// Images that its own containerd finds in one archive and imports before the kubelet starts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageOnHost>,
+}
+
+/// Bytes of images in one archive: each blob once.
+fn archived_bytes(images: &[ImageOnHost]) -> u64 {
+    let blobs = images.iter().flat_map(|image| std::iter::once(&image.image.config).chain(&image.image.layers));
+    let by_digest: BTreeMap<&Digest, u64> = blobs.map(|blob| (&blob.digest, blob.size)).collect();
+    by_digest.values().fold(0, |sum, size| sum.saturating_add(*size))
+}
+
+/// `3 images (21.3 MB): rancher/mirrored-pause:3.10.2, …`
+fn archived(images: &[ImageOnHost]) -> String {
+    let names: Vec<String> = images.iter().map(|image| image.reference.familiar()).collect();
+    format!("{} images ({:.1} MB): {}", names.len(), archived_bytes(images) as f64 / 1e6, names.join(", "))
 }
 
 /// A node that will be removed.
@@ -162,27 +277,58 @@ impl fmt::Display for Plan {
     }
 }
 
+impl fmt::Display for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { image, via, .. } = self;
+        let (missing, held) = (self.missing(), self.held());
+        let megabytes = |bytes: u64| bytes as f64 / 1e6;
+        write!(f, "{via} {} for {} ({}): ", image.reference.familiar(), image.platform, image.image.manifest.digest.short())?;
+        match (missing.layers, held.layers) {
+            (_, 0) => write!(f, "{:.1} MB", megabytes(missing.bytes)),
+            (0, _) => f.write_str("all layers are there"),
+            (layers, _) => write!(
+                f,
+                "{layers} of {} layers, {:.1} of {:.1} MB",
+                image.image.layers.len(),
+                megabytes(missing.bytes),
+                megabytes(missing.bytes.saturating_add(held.bytes))
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pull => "pull",
+            Self::Load => "load",
+        })
+    }
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Prewarm(image) => write!(
-                f,
-                "pull {} for {} ({}, {:.1} MB)",
-                image.reference.familiar(),
-                image.platform,
-                image.image.manifest.digest.short(),
-                image.image.compressed_size as f64 / 1e6
-            ),
+            Self::Prewarm(delivery) => fmt::Display::fmt(delivery, f),
             Self::RemoveNode(node) if node.container.is_none() => {
                 write!(f, "remove volumes {}", node.volumes.join(", "))
             }
+            Self::RemoveNode(node) if node.volumes.is_empty() => write!(f, "remove container {}", node.name),
             Self::RemoveNode(node) => {
                 write!(f, "remove container {} and its {} volumes", node.name, node.volumes.len())
             }
             Self::CreateNode(node) => {
                 writeln!(f, "create container {} ({} {})", node.container.name, node.role, node.node)?;
                 let files = node.files.iter().map(|file| file.path.as_str());
-                write!(f, "{:8}with {}", "", files.collect::<Vec<_>>().join(", "))
+                write!(f, "{:8}with {}", "", files.collect::<Vec<_>>().join(", "))?;
+                if node.images.is_empty() {
+                    return Ok(());
+                }
+                write!(f, "\n{:8}and {}", "", archived(&node.images))
+            }
+            Self::PlaceImages(placement) => write!(f, "place in {} {}", placement.name, archived(&placement.images)),
+            Self::KeepImages { images, .. } => {
+                write!(f, "pin {} images in the node, remove their archive", images.len())
             }
             Self::StartNode { node, .. } => write!(f, "start the container of node {node}"),
             Self::StopNode { name, .. } => write!(f, "stop container {name}"),

@@ -6,7 +6,7 @@ use super::*;
 use crate::cluster::names::LABEL_NODE;
 use crate::host::{CgroupVersion, EngineFacts, ImageStore, MachineFacts};
 use crate::oci::{Descriptor, Digest, MediaType, PinnedImage, PlatformImage};
-use crate::plan::PlannedNode;
+use crate::plan::{PlannedNode, Ways};
 use crate::prewarm;
 
 const FILE: &str = "\
@@ -53,7 +53,7 @@ fn facts(last: u8, store: ImageStore) -> Facts {
         },
         nodes: Vec::new(),
         volumes: BTreeMap::new(),
-        images: BTreeMap::new(),
+        images: BTreeMap::new(), layers: Default::default(), can_reverse: None, holders: Vec::new(),
     }
 }
 
@@ -87,10 +87,10 @@ fn image() -> PinnedImage {
 /// The stages from facts to plan, as the pipeline runs them.
 fn plan(cluster: &Cluster, fleet: &BTreeMap<HostName, Facts>, identity: &Identity) -> Result<Plan, Vec<Finding>> {
     let on_hosts = prewarm::wanted(&[image()], fleet);
-    let images = on_hosts.iter().map(|(host, images)| (host.clone(), images[0].clone())).collect();
+    let images = on_hosts.iter().map(|(host, images)| (host.clone(), NodeImages { node: images[0].clone(), inside: Vec::new() })).collect();
     let wanted = Wanted::new(cluster, &images, fleet)?;
     let comparison = Comparison::of(&wanted, fleet)?;
-    Ok(comparison.plan(&wanted, identity, prewarm::steps(&on_hosts, fleet)))
+    Ok(comparison.plan(&wanted, identity, prewarm::steps(&on_hosts, fleet, Ways::Auto)?))
 }
 
 /// What the hosts' facts are after a plan was carried out.
@@ -98,7 +98,9 @@ fn after(plan: &Plan, mut fleet: BTreeMap<HostName, Facts>, state: &NodeState) -
     for step in plan.steps() {
         let facts = fleet.get_mut(&step.host).unwrap();
         match &step.action {
-            Action::Prewarm(image) => drop(facts.images.insert(image.reference.to_string(), image.id().clone())),
+            Action::Prewarm(delivery) => {
+                drop(facts.images.insert(delivery.image.reference.to_string(), delivery.image.id().clone()))
+            }
             Action::CreateNode(node) => made(facts, node, state),
             Action::RemoveNode(removed) => facts.nodes.retain(|node| node.name != removed.name),
             Action::StartNode { container, .. } => {

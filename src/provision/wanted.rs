@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde_json::json;
 
 use crate::cluster::names::{
-    LABEL_CLUSTER, LABEL_CLUSTER_ID, LABEL_IMAGE, LABEL_NODE, LABEL_RELEASE, LABEL_ROLE, LABEL_SPEC, container_name,
+    IMAGES_PATH, LABEL_CLUSTER, LABEL_CLUSTER_ID, LABEL_IMAGE, LABEL_NODE, LABEL_RELEASE, LABEL_ROLE, LABEL_SPEC,
+    container_name, images_name,
 };
 use crate::cluster::{
     CONFIG_PATH, Cluster, ClusterName, ContainerSpec, Identity, K3s, Member, NodeFile, NodeName, NodeSettings, Release,
@@ -15,8 +16,17 @@ use crate::cluster::{
 use crate::host::{CgroupVersion, Facts, Finding, HostName, Severity};
 use crate::plan::{ImageOnHost, PlannedNode, spec_hash};
 
-/// The node image as each host holds it.
-pub type Images = BTreeMap<HostName, ImageOnHost>;
+/// The images of every host's node.
+pub type Images = BTreeMap<HostName, NodeImages>;
+
+/// What a node is made of, and what it finds inside.
+#[derive(Debug, Clone)]
+pub struct NodeImages {
+    /// k3s itself, as the host's engine holds it.
+    pub node: ImageOnHost,
+    /// For the node's own containerd: what k3s starts, and what the user wants there.
+    pub inside: Vec<ImageOnHost>,
+}
 
 /// PID 1 of a node, in the shell of k3s' own image; a file, so that `ps` on the host stays readable.
 const INIT: &str = include_str!("init.sh");
@@ -61,6 +71,8 @@ pub struct WantedNode {
     pub interface: Option<String>,
     /// The image.
     pub image: ImageOnHost,
+    /// What its own containerd is given before its first start.
+    pub inside: Vec<ImageOnHost>,
     /// Bytes of memory of the host.
     pub memory: u64,
     legacy_cgroup: bool,
@@ -76,10 +88,10 @@ impl Wanted {
     pub fn new(cluster: &Cluster, images: &Images, fleet: &BTreeMap<HostName, Facts>) -> Result<Self, Vec<Finding>> {
         let (mut nodes, mut findings) = (Vec::new(), Vec::new());
         for member in &cluster.members {
-            let (Some(facts), Some(image)) = (fleet.get(&member.host.name), images.get(&member.host.name)) else {
+            let (Some(facts), Some(images)) = (fleet.get(&member.host.name), images.get(&member.host.name)) else {
                 continue;
             };
-            match WantedNode::new(member, facts, image) {
+            match WantedNode::new(member, facts, images) {
                 Ok(node) => nodes.push(node),
                 Err(finding) => findings.push(*finding),
             }
@@ -137,13 +149,14 @@ impl Wanted {
     pub fn planned(&self, node: &WantedNode, identity: &Identity) -> PlannedNode {
         let name = container_name(&self.cluster, &node.name);
         let volumes = VOLUMES.map(|(suffix, path)| (path.to_string(), format!("{name}-{suffix}")));
+        let images = (IMAGES_PATH.to_string(), images_name(&self.cluster, &node.name));
         let container = ContainerSpec {
             image: node.image.id().to_string(),
             entrypoint: ["/bin/sh", INIT_PATH].map(String::from).to_vec(),
             command: vec![node.role.to_string()],
             environment: self.environment(node),
             labels: self.labels(node, identity),
-            volumes: volumes.into_iter().collect(),
+            volumes: volumes.into_iter().chain([images]).collect(),
             read_only_binds: vec!["/lib/modules".into()],
             name,
         };
@@ -157,7 +170,7 @@ impl Wanted {
         if node.role == Role::Server {
             files.extend(authority(identity));
         }
-        PlannedNode { node: node.name.clone(), role: node.role, container, files }
+        PlannedNode { node: node.name.clone(), role: node.role, container, files, images: node.inside.clone() }
     }
 }
 
@@ -174,7 +187,7 @@ fn authority(identity: &Identity) -> Vec<NodeFile> {
 }
 
 impl WantedNode {
-    fn new(member: &Member, facts: &Facts, image: &ImageOnHost) -> Result<Self, Box<Finding>> {
+    fn new(member: &Member, facts: &Facts, images: &NodeImages) -> Result<Self, Box<Finding>> {
         let address = member.address.or(match facts.machine.address {
             Some(IpAddr::V4(address)) => Some(address),
             _ => None,
@@ -191,7 +204,8 @@ impl WantedNode {
             address: address.ok_or_else(|| no_address(member))?,
             // The interface belongs to the address that was found; flannel finds the one of another address itself.
             interface: facts.machine.interface.clone().filter(|_| member.address.is_none()),
-            image: image.clone(),
+            image: images.node.clone(),
+            inside: images.inside.clone(),
             memory: facts.machine.memory_total,
             legacy_cgroup: facts.machine.cgroup == CgroupVersion::V1,
             labels: labels.collect(),
