@@ -75,6 +75,21 @@ pub enum Error {
         /// The engine's words.
         message: String,
     },
+    /// The engine took a tar of images and then gave up: it may lack what the tar left out, or the tar is no such tar.
+    #[error("could not load images: {message}")]
+    Load {
+        /// The engine's words.
+        message: String,
+    },
+    /// What was to be sent could not be had; the engine is not to blame.
+    #[error("could not {attempt}: what was to be sent broke off")]
+    Source {
+        /// What was tried.
+        attempt: String,
+        /// The stream's own error: [`Error::into_source`] gives it back as it was.
+        #[source]
+        source: Cause,
+    },
     /// Any other refusal.
     #[error("could not {attempt}: the engine answered {status}: {message}")]
     Api {
@@ -119,6 +134,8 @@ impl Error {
             | Self::Timeout { .. }
             | Self::Conflict { .. }
             | Self::Pull { .. }
+            | Self::Load { .. }
+            | Self::Source { .. }
             | Self::Api { .. }
             | Self::Malformed { .. } => None,
         }
@@ -129,6 +146,20 @@ impl Error {
         match self {
             Self::Disconnected { attempt, source } => Self::NotAnswering { attempt, source },
             other => other,
+        }
+    }
+
+    /// The error of the stream that was to be sent, if that is what this is about.
+    ///
+    /// # Errors
+    /// This error itself, if it is another one.
+    pub fn into_source<E: std::error::Error + 'static>(self) -> Result<E, Self> {
+        match self {
+            Self::Source { attempt, source } => match source.downcast() {
+                Ok(source) => Ok(*source),
+                Err(source) => Err(Self::Source { attempt, source }),
+            },
+            other => Err(other),
         }
     }
 
@@ -153,6 +184,8 @@ pub(super) enum Failure {
     Stream(String),
     #[error(transparent)]
     Malformed(Cause),
+    #[error(transparent)]
+    Source(Cause),
 }
 
 impl Failure {
@@ -167,6 +200,7 @@ impl Failure {
             Self::Stream(message) if is_no_space(&message) => Error::NoSpace { attempt, message: one_line(&message) },
             Self::Stream(message) => Error::Api { attempt, status: 200, message: one_line(&message) },
             Self::Malformed(source) => Error::Malformed { attempt, source },
+            Self::Source(source) => Error::Source { attempt, source },
         }
     }
 }

@@ -148,6 +148,8 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Conflict`] if it is the last name of an image that a container uses, running or not: nothing is forced.
+    /// (Tried on both stores: it does not matter by what name or ID the container was made; other names than the last
+    /// can be taken.)
     pub async fn untag(&self, name: &str) -> Result<(), Error> {
         let attempt = format!("remove the name {name}");
         let options = RemoveImageOptionsBuilder::default().force(false).build();

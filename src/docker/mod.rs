@@ -7,15 +7,23 @@
 //!
 //! Everything is bounded: answers in bytes and, streams aside, in time. Nothing is retried here.
 
+mod archives;
+mod chains;
 mod containers;
 mod error;
+mod exec;
 mod files;
+mod holders;
 mod images;
+mod inventory;
+mod load;
 mod logs;
 mod once;
+mod progress;
 mod pull;
 mod states;
 mod transport;
+mod upload;
 mod volumes;
 
 use std::path::Path;
@@ -25,8 +33,11 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
+pub use archives::{FileKind, FileStat};
 pub use error::{Cause, Error};
+pub use holders::{Holder, HolderSpec, LABEL_IMAGES};
 pub use images::{Expected, ImageFacts, ImageId};
+pub use inventory::HeldImage;
 pub use logs::{Follow, LINE_LIMIT, Logs, Since};
 pub use once::{OUTPUT_LIMIT, OneShot};
 pub use pull::PullProgress;

@@ -101,7 +101,7 @@ impl Engine {
     }
 }
 
-async fn collect(mut lines: Logs) -> Result<String, Error> {
+pub(super) async fn collect(mut lines: Logs) -> Result<String, Error> {
     let mut output = String::new();
     while let Some(line) = lines.next().await {
         let line = line?;

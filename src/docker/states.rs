@@ -7,6 +7,7 @@ use hyper::{Method, Response};
 use serde::Deserialize;
 
 use super::error::Failure;
+use super::holders::{Holder, LABEL_IMAGES};
 use super::transport::read_json;
 use super::{Engine, Error, segment};
 use crate::cluster::names::LABEL_CLUSTER;
@@ -45,7 +46,7 @@ pub(super) struct Listed {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Inspected {
+pub(super) struct Inspected {
     id: String,
     #[serde(default)]
     name: String,
@@ -83,10 +84,12 @@ struct WireMount {
     kind: String,
     #[serde(default)]
     name: String,
+    #[serde(default)]
+    destination: String,
 }
 
 impl Engine {
-    /// All containers with the cluster label, whatever they are doing.
+    /// All containers with the cluster label, whatever they are doing; holders are none.
     ///
     /// # Errors
     /// [`Error`], when the engine does not answer or not with what the API promises.
@@ -94,6 +97,7 @@ impl Engine {
         let mut nodes = Vec::new();
         for listed in self.labelled(LABEL_CLUSTER).await? {
             match self.inspect(&listed.id).await {
+                Ok(inspected) if inspected.has_label(LABEL_IMAGES) => {}
                 Ok(inspected) => nodes.push(inspected.into_facts()),
                 // Removed since it was listed.
                 Err(error) if error.is_not_found() => {}
@@ -110,7 +114,7 @@ impl Engine {
         self.get(&format!("/containers/json?all=1&filters={filters}"), "list containers").await
     }
 
-    async fn inspect(&self, id: &str) -> Result<Inspected, Error> {
+    pub(super) async fn inspect(&self, id: &str) -> Result<Inspected, Error> {
         self.get(&format!("/containers/{}/json", segment(id)), &format!("look at container {id}")).await
     }
 
@@ -174,6 +178,21 @@ impl Inspected {
         }
     }
 
+    fn has_label(&self, label: &str) -> bool {
+        let labels = self.config.as_ref().and_then(|config| config.labels.as_ref());
+        labels.is_some_and(|labels| labels.contains_key(label))
+    }
+
+    pub(super) fn into_holder(self) -> Holder {
+        let volumes = self.mounts.into_iter().flatten().filter(|mount| mount.kind == "volume");
+        Holder {
+            id: self.id,
+            name: self.name.trim_start_matches('/').into(),
+            labels: self.config.and_then(|config| config.labels).unwrap_or_default(),
+            volumes: volumes.map(|mount| (mount.destination, mount.name)).collect(),
+        }
+    }
+
     fn into_facts(self) -> NodeFacts {
         let state = self.status().state;
         let volumes = self.mounts.into_iter().flatten().filter(|mount| mount.kind == "volume").map(|mount| mount.name);
@@ -218,5 +237,29 @@ mod tests {
         let facts = serde_json::from_str::<Inspected>(text).unwrap().into_facts();
         assert_eq!((facts.name.as_str(), facts.state), ("k3arm-home-pi1", NodeState::Exited(3)));
         assert_eq!(facts.volumes, ["v"]);
+    }
+
+    #[tokio::test]
+    async fn a_holder_is_no_node() {
+        use tokio::io::AsyncWriteExt;
+        let fake = crate::docker::transport::tests::Fake::serving(|request, mut stream| async move {
+            let body = match request {
+                path if path.contains("/containers/json") => r#"[{"Id":"n"},{"Id":"h"}]"#,
+                path if path.contains("/containers/n/") => {
+                    r#"{"Id":"n","Config":{"Labels":{"k3arm.dev/cluster":"a"}}}"#
+                }
+                _ => {
+                    r#"{"Id":"h","Name":"/h","Config":{"Labels":{"k3arm.dev/cluster":"a","k3arm.dev/images":"a"}},
+                        "Mounts":[{"Type":"volume","Name":"v","Destination":"/images"}]}"#
+                }
+            };
+            let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\n\r\n{body}").as_bytes()).await;
+        });
+        let engine = fake.engine().await.unwrap();
+        let nodes = engine.nodes().await.unwrap();
+        assert_eq!(nodes.into_iter().map(|node| node.id).collect::<Vec<_>>(), ["n"]);
+        let holder = engine.holders().await.unwrap().pop().unwrap();
+        assert_eq!((holder.id, holder.name), ("h".into(), "h".into()));
+        assert_eq!(holder.volumes, BTreeMap::from([("/images".into(), "v".into())]));
     }
 }

@@ -1,7 +1,8 @@
 //! HTTP over the engine's socket: one connection a request, bounded in bytes and in time.
 //!
 //! bollard's own unix client reads answers of any length; behind the forward stands a machine that may be broken or
-//! hostile, so every connection here ends with an error after so many bytes, whoever reads from it.
+//! hostile, so every connection here ends with an error after so many bytes, whoever reads from it. A request that is
+//! dropped before its answer came ends its connection, however much of it was still to be sent.
 
 use std::io;
 use std::path::Path;
@@ -14,13 +15,16 @@ use bollard::BollardRequest;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Incoming};
+use hyper::http::request;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
 
-use super::error::{Failure, without_secret};
+use super::error::{Cause, Failure, without_secret};
+use super::upload::Upload;
 
 /// The door to one engine's socket.
 #[derive(Debug, Clone)]
@@ -61,31 +65,96 @@ impl Transport {
 
     /// A request without a body; the answer's body is the caller's to read. Bounded in bytes only by the reader.
     pub(super) async fn open(&self, method: Method, path: &str) -> Result<Response<Incoming>, Failure> {
-        tracing::trace!(%method, path = without_secret(path), "engine");
-        let request =
-            Request::builder().method(method).uri(path).header("host", "docker").body(Full::new(Bytes::new()));
-        let request = request.map_err(|source| Failure::Malformed(source.into()))?;
+        self.open_with(request(method, path), Bytes::new()).await
+    }
+
+    /// The same with a body of JSON.
+    pub(super) async fn open_json(&self, path: &str, body: &serde_json::Value) -> Result<Response<Incoming>, Failure> {
+        let head = request(Method::POST, path).header("content-type", "application/json");
+        self.open_with(head, Bytes::from(body.to_string())).await
+    }
+
+    async fn open_with(&self, head: request::Builder, body: Bytes) -> Result<Response<Incoming>, Failure> {
+        let request = head.body(Full::new(body)).map_err(|source| Failure::Malformed(source.into()))?;
         let response = self.send(request, u64::MAX).await?;
         if response.status().is_success() { Ok(response) } else { Err(refusal(response).await) }
+    }
+
+    /// A request with a tar that is streamed, however long; the answer's body is progress. It may begin before all is
+    /// sent: the connection must be held until the body was read, and ends when it is dropped.
+    pub(super) async fn upload(
+        &self,
+        method: Method,
+        path: &str,
+        body: Upload,
+    ) -> Result<(Incoming, Connection), Failure> {
+        let pulse = body.pulse();
+        let head = request(method, path).header("content-type", "application/x-tar");
+        let request = head.body(body).map_err(|source| Failure::Malformed(source.into()))?;
+        let stream = self.connect(Self::LIMIT_PROGRESS).await?;
+        let (response, connection) = exchange(Bounded { waits_when_broken: true, ..stream }, request).await?;
+        if response.status().is_success() {
+            return Ok((response.into_body(), connection));
+        }
+        pulse.stop();
+        Err(refusal(response).await)
     }
 
     async fn send<B>(&self, request: Request<B>, limit: u64) -> Result<Response<Incoming>, Failure>
     where
         B: Body + Send + 'static,
         B::Data: Send,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        B::Error: Into<Cause>,
     {
+        let (response, connection) = exchange(self.connect(limit).await?, request).await?;
+        connection.let_go();
+        Ok(response)
+    }
+
+    async fn connect(&self, limit: u64) -> Result<Bounded, Failure> {
         let connect = tokio::time::timeout(Self::CONNECT, UnixStream::connect(&self.socket)).await;
         let stream = connect.map_err(|_| Failure::Timeout(Self::CONNECT))?.map_err(Failure::Connect)?;
-        let io = TokioIo::new(Bounded { stream, left: limit });
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.map_err(Failure::Http)?;
-        // Ends by itself when the answer was read or dropped.
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::trace!(%error, "the connection to the engine ended");
-            }
-        });
-        sender.send_request(request).await.map_err(Failure::Http)
+        Ok(Bounded { stream, left: limit, waits_when_broken: false })
+    }
+}
+
+fn request(method: Method, path: &str) -> request::Builder {
+    tracing::trace!(%method, path = without_secret(path), "engine");
+    Request::builder().method(method).uri(path).header("host", "docker")
+}
+
+async fn exchange<B>(stream: Bounded, request: Request<B>) -> Result<(Response<Incoming>, Connection), Failure>
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Cause>,
+{
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(Failure::Http)?;
+    let connection = Connection(Some(tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::trace!(%error, "the connection to the engine ended");
+        }
+    })));
+    Ok((sender.send_request(request).await.map_err(Failure::Http)?, connection))
+}
+
+/// What drives a connection; it ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct Connection(Option<JoinHandle<()>>);
+
+impl Connection {
+    /// It ends by itself when the answer was read or dropped.
+    fn let_go(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
     }
 }
 
@@ -114,11 +183,22 @@ async fn refusal(response: Response<Incoming>) -> Failure {
         message: String,
     }
     let status = response.status();
-    let body = tokio::time::timeout(Transport::CONNECT, Limited::new(response.into_body(), 64 << 10).collect()).await;
-    let body = body.ok().and_then(Result::ok).map(|body| body.to_bytes()).unwrap_or_default();
+    let mut body = Vec::new();
+    // What was said before a connection broke was said.
+    let _ = tokio::time::timeout(Transport::CONNECT, read_some(response.into_body(), &mut body)).await;
     let message = serde_json::from_slice::<Wire>(&body)
         .map_or_else(|_| String::from_utf8_lossy(&body).into_owned(), |wire| wire.message);
     Failure::Status(status, message)
+}
+
+/// Until it ends, breaks or has more than any message.
+async fn read_some(mut body: Incoming, read: &mut Vec<u8>) {
+    const MESSAGE: usize = 64 << 10;
+    while let Some(Ok(frame)) = body.frame().await
+        && read.len() < MESSAGE
+    {
+        read.extend(frame.into_data().unwrap_or_default());
+    }
 }
 
 /// The whole answer as JSON.
@@ -141,6 +221,9 @@ async fn read_whole(body: Incoming) -> Result<Bytes, Failure> {
 struct Bounded {
     stream: UnixStream,
     left: u64,
+    /// An engine may refuse a long upload before it has all of it, and hang up. Its words are still to be read then:
+    /// what cannot be written waits, and the reading side says how it ended.
+    waits_when_broken: bool,
 }
 
 impl AsyncRead for Bounded {
@@ -160,7 +243,13 @@ impl AsyncRead for Bounded {
 
 impl AsyncWrite for Bounded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        match Pin::new(&mut self.stream).poll_write(cx, bytes) {
+            Poll::Ready(Err(error)) if self.waits_when_broken => {
+                tracing::trace!(%error, "the engine takes no more");
+                Poll::Pending
+            }
+            poll => poll,
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
