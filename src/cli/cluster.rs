@@ -191,6 +191,7 @@ impl Create {
                 name: self.name.clone(),
                 k3s: K3s { source: self.k3s.clone(), profile: self.profile, ..K3s::default() },
                 members: std::iter::once(server.member(Role::Server)).chain(agents).collect(),
+                images: Vec::new(),
             };
             cluster.check().map_err(|e| Failure::new(&e, None))?;
             return Ok(cluster);
