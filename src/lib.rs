@@ -25,6 +25,7 @@ pub mod resolve;
 pub mod apply;
 pub mod docker;
 pub mod kube;
+pub mod lockfile;
 pub mod mirror;
 pub mod probe;
 pub mod records;

@@ -19,9 +19,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("preflight", &["cluster", "host"]),
     ("prewarm", &["host", "oci", "plan"]),
     ("provision", &["cluster", "host", "oci", "plan", "prewarm"]),
-    // Effects. The first five are doors to one protocol each and know no other.
+    // Effects. The first six are doors to one protocol each and know no other.
     ("docker", &["cluster", "host", "oci"]),
     ("kube", &["cluster"]),
+    ("lockfile", &["oci"]),
     ("records", &["cluster", "host"]),
     ("registry", &["oci"]),
     ("ssh", &["host"]),

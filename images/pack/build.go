@@ -107,33 +107,45 @@ func node(work, name, tag string, base layer) (build, error) {
 	}}, nil
 }
 
-// system makes a placeholder of every image that the catalogue names.
+// system makes a placeholder of every image that the catalogue names for the lines of the node images.
 func system(o *output, catalogue, work string) error {
-	var content struct {
-		Releases map[string]struct {
-			Images map[string]struct{ Image string }
-		}
-	}
 	data, err := os.ReadFile(catalogue)
-	if err == nil {
-		err = yaml.Unmarshal(data, &content)
-	}
 	if err != nil {
 		return err
 	}
-	names := map[string]bool{}
-	for _, line := range content.Releases {
-		for _, component := range line.Images {
-			names[component.Image] = true
-		}
+	names, err := systemImages(data)
+	if err != nil {
+		return err
 	}
-	for i, name := range sorted(names) {
+	for i, name := range names {
 		f := []family{oci, docker}[i%2]
 		if err := placeholder(o, name, work, f); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+// systemImages gives the images of those lines, sorted.
+func systemImages(catalogue []byte) ([]string, error) {
+	var content struct {
+		Releases map[string]struct{ Images map[string]string }
+	}
+	if err := yaml.Unmarshal(catalogue, &content); err != nil {
+		return nil, err
+	}
+	names := map[string]bool{}
+	for _, release := range releases {
+		version := strings.SplitN(strings.TrimPrefix(release.tag, "v"), ".", 3)
+		line, known := content.Releases[version[0]+"."+version[1]]
+		if !known {
+			return nil, fmt.Errorf("the catalogue has no line of %s", release.tag)
+		}
+		for _, image := range line.Images {
+			names[image] = true
+		}
+	}
+	return sorted(names), nil
 }
 
 func placeholder(o *output, name, work string, f family) error {

@@ -61,6 +61,20 @@ func TestFormsOfIndexes(t *testing.T) {
 	}
 }
 
+func TestSystemImagesAreThoseOfTheNodeImages(t *testing.T) {
+	data, err := os.ReadFile("../catalogue.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := systemImages(data)
+	if err != nil || len(names) != 8 || names[3] != "docker.io/rancher/mirrored-coredns-coredns:1.14.6" {
+		t.Errorf("%v, %v", names, err)
+	}
+	if _, err := systemImages([]byte("releases: {}")); err == nil {
+		t.Error("a line that is not there is not missed")
+	}
+}
+
 // fakeRegistry takes what is pushed and counts uploads.
 type fakeRegistry struct {
 	blobs   map[string]bool

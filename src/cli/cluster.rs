@@ -213,6 +213,7 @@ impl Create {
                 k3s: K3s { source: self.k3s.clone(), profile: self.profile, ..K3s::default() },
                 images: Vec::new(),
                 members: std::iter::once(server.member(Role::Server)).chain(agents).collect(),
+                images: Vec::new(),
             };
             cluster.check().map_err(|e| Failure::new(&e, None))?;
             return Ok(cluster);

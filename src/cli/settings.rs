@@ -70,6 +70,9 @@ pub(super) struct Settings {
     /// Where k3s publishes its channels
     #[arg(long, global = true, value_name = "URL", env = "K3ARM_CHANNELS_URL", hide = true)]
     channels_url: Option<String>,
+    /// Where k3s publishes its releases' files
+    #[arg(long, global = true, value_name = "URL", env = "K3ARM_RELEASES_URL", hide = true)]
+    releases_url: Option<String>,
     /// Folder for blobs and records, instead of the user's cache and data folders
     #[arg(long, global = true, value_name = "FOLDER", env = "K3ARM_HOME")]
     home: Option<PathBuf>,
@@ -121,6 +124,9 @@ impl Settings {
         };
         if let Some(url) = &self.channels_url {
             settings.channels_url = url.clone();
+        }
+        if let Some(url) = &self.releases_url {
+            settings.releases_url = url.clone();
         }
         Ok(Environment {
             ssh: ssh::Options {

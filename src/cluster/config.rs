@@ -115,7 +115,7 @@ fn insert_list(config: &mut Map<String, Value>, flag: &str, items: &[String]) {
 }
 
 /// The user's value over ours: scalars replace, lists are joined, `name=value` items replace those of their name.
-fn merge(config: &mut Map<String, Value>, flag: &str, value: &Value, role: Role) {
+pub(super) fn merge(config: &mut Map<String, Value>, flag: &str, value: &Value, role: Role) {
     if !super::flags::is_for(role, flag) {
         return;
     }

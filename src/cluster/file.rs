@@ -21,6 +21,8 @@ pub struct Cluster {
     pub k3s: K3s,
     /// Its machines: one server, any number of agents.
     pub members: Vec<Member>,
+    /// What its pods will run, placed into the nodes beforehand; every name is there once.
+    pub images: Vec<Reference>,
 }
 
 /// Which k3s, and how it is set.
@@ -62,7 +64,7 @@ impl FromStr for Source {
 }
 
 impl fmt::Display for Source {
-    /// As it can be read back.
+    /// As people write it, and as it can be read back.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Release(selector) => fmt::Display::fmt(selector, f),
@@ -181,6 +183,8 @@ struct Document {
     #[serde(default)]
     k3s: K3sEntry,
     hosts: Vec<HostEntry>,
+    #[serde(default)]
+    images: Vec<Reference>,
 }
 
 #[derive(Deserialize)]
@@ -237,6 +241,12 @@ pub enum FileError {
     /// Not a channel.
     #[error(transparent)]
     Channel(#[from] super::ReleaseError),
+    /// Two digests under one name, of which a node can keep one.
+    #[error("images: {0} is named with two digests")]
+    Digests(String),
+    /// The node's own image among those of the pods.
+    #[error("images: {0} is the nodes' own image (k3s.image): only what runs in pods belongs there")]
+    NodeImage(String),
     /// See [`Cluster::check`].
     #[error(transparent)]
     Members(#[from] MembersError),
@@ -260,9 +270,12 @@ impl Cluster {
     /// [`FileError`], with line and column where the text is wrong.
     pub fn parse(text: &str) -> Result<Self, FileError> {
         let document: Document = serde_saphyr::from_str(text).map_err(|error| FileError::Yaml(error.to_string()))?;
-        let Document { api_version: ApiVersion::V1Alpha1, kind: Kind::Cluster, metadata, k3s, hosts } = document;
+        let Document { api_version: ApiVersion::V1Alpha1, kind: Kind::Cluster, metadata, k3s, hosts, images } =
+            document;
         let members = hosts.into_iter().map(HostEntry::member).collect();
-        let cluster = Self { name: metadata.name, k3s: k3s.k3s()?, members };
+        let k3s = k3s.k3s()?;
+        let images = each_once(images, &k3s.source)?;
+        let cluster = Self { name: metadata.name, k3s, members, images };
         cluster.check()?;
         Ok(cluster)
     }
@@ -291,6 +304,24 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// The images in the user's order, without those that are there again.
+fn each_once(images: Vec<Reference>, source: &Source) -> Result<Vec<Reference>, FileError> {
+    let mut once: Vec<Reference> = Vec::new();
+    for image in images {
+        // A node knows an image by its name and tag.
+        let name = image.on_engine();
+        if matches!(source, Source::Image(node) if node.on_engine() == name) {
+            return Err(FileError::NodeImage(image.familiar()));
+        }
+        match once.iter().find(|earlier| earlier.on_engine() == name) {
+            None => once.push(image),
+            Some(earlier) if *earlier == image => {}
+            Some(_) => return Err(FileError::Digests(name.familiar())),
+        }
+    }
+    Ok(once)
 }
 
 impl HostEntry {
@@ -354,10 +385,48 @@ hosts:
         assert!(Cluster::parse("").is_err());
     }
 
+    /// The cluster of the file with this list of images.
+    fn with_images(images: &str) -> Result<Cluster, FileError> {
+        Cluster::parse(&format!("{FILE}images:\n{images}"))
+    }
+
+    #[test]
+    fn images_are_read_and_kept_once() {
+        assert!(Cluster::parse(FILE).unwrap().images.is_empty());
+        let digest = crate::oci::Digest::of(b"");
+        let text =
+            format!("  - ghcr.io/me/app:1.2\n  - busybox\n  - docker.io/library/busybox:latest\n  - a/b@{digest}\n");
+        let images: Vec<String> = with_images(&text).unwrap().images.iter().map(Reference::familiar).collect();
+        assert_eq!(images, ["ghcr.io/me/app:1.2", "busybox:latest", &format!("a/b@{digest}")]);
+    }
+
+    #[test]
+    fn images_that_are_wrong_are_named() {
+        let wrong = |images: &str| with_images(images).unwrap_err().to_string();
+        let bad = wrong("  - busybox\n  - Not/AnImage\n");
+        assert!(bad.contains("line 10") && bad.contains("Not/AnImage"), "{bad}");
+        assert!(wrong("  - a@sha256:12\n").contains("is not a digest"));
+        assert!(wrong("  busybox: 1\n").contains("line 9"), "{}", wrong("  busybox: 1\n"));
+        let digests = [b"a", b"b"].map(|bytes| crate::oci::Digest::of(bytes));
+        let two = wrong(&format!("  - a:1@{}\n  - a:1@{}\n", digests[0], digests[1]));
+        assert_eq!(two, "images: a:1 is named with two digests");
+        let file = FILE.replace("version: v1.36.2+k3s1", "image: ghcr.io/me/k3s:mine");
+        let twice = Cluster::parse(&format!("{file}images: [ghcr.io/me/k3s:mine]\n")).unwrap_err().to_string();
+        assert!(twice.contains("ghcr.io/me/k3s:mine is the nodes' own image"), "{twice}");
+    }
+
+    #[test]
+    fn sources_are_printed_as_they_are_written() {
+        for text in ["stable", "v1.36", "v1.36.2+k3s1", "ghcr.io/me/k3s:mine", "me/k3s:mine"] {
+            assert_eq!(text.parse::<Source>().unwrap().to_string(), text);
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn no_text_panics(text in "\\PC{0,200}") {
             let _ = Cluster::parse(&text);
+            let _ = with_images(&text);
         }
     }
 }

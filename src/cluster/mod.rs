@@ -3,6 +3,7 @@
 //! Plain data: the cluster file, releases, roles, the container and the files of a node, what its log means. Nothing
 //! here does I/O.
 
+mod catalogue;
 mod config;
 mod container;
 mod diagnosis;
@@ -14,6 +15,7 @@ mod profile;
 mod release;
 mod secret;
 
+pub use catalogue::{Component, Origin, ReleaseImages, SystemImages, UnknownRelease};
 pub use config::{API_PORT, CONFIG_PATH, NodeSettings, OWNED_FLAGS};
 pub use container::{ContainerSpec, NodeFile};
 pub use diagnosis::{Cause, Certainty, diagnose, relevant};

@@ -12,7 +12,7 @@ mod platform;
 mod reference;
 
 pub use digest::{Digest, DigestError, Hasher};
-pub use lock::{PinnedImage, PlatformImage};
+pub use lock::{Lock, LockError, MAX_LOCK_BYTES, Moved, Pin, PinnedImage, PlatformImage};
 pub use manifest::{
     Config, Descriptor, Document, Index, MAX_MANIFEST_BYTES, Manifest, ManifestError, MediaType, chain_ids,
 };

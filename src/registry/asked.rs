@@ -25,6 +25,11 @@ pub enum Object {
     },
     /// The list of k3s' channels.
     Channels,
+    /// The list of the images that a release of k3s starts.
+    ReleaseImages {
+        /// As k3s spells it: `v1.36.3+k3s1`.
+        version: String,
+    },
 }
 
 /// What was wanted and from which address.
@@ -43,6 +48,11 @@ impl Asked {
         Self { object, at: url.origin().ascii_serialization() }
     }
 
+    /// Whether it is something of k3s' that no registry has.
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self.object, Object::Channels | Object::ReleaseImages { .. })
+    }
+
     /// The same, from where the registry sent us.
     pub(super) fn redirected(&self, url: &Url) -> Self {
         Self { object: self.object.clone(), at: format!("{} (redirected from {})", shown(url), self.at) }
@@ -56,6 +66,7 @@ impl fmt::Display for Asked {
             Object::Blob { repository, digest } => write!(f, "blob {digest} of {repository}")?,
             Object::Token { registry } => write!(f, "a token for {registry}")?,
             Object::Channels => write!(f, "the list of k3s channels")?,
+            Object::ReleaseImages { version } => write!(f, "the list of images of k3s {version}")?,
         }
         write!(f, " at {}", self.at)
     }

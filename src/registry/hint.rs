@@ -11,7 +11,9 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         Some(match self.root() {
             Self::NotFound { asked, .. } => not_found_hint(asked)?,
-            Self::Unauthorized { asked, .. } if asked.object == Object::Channels => return None,
+            // Nobody logs in there.
+            Self::Unauthorized { asked, .. } if asked.is_list() => return None,
+            Self::RateLimited { asked, limit, .. } if asked.is_list() => limit.wait_hint(),
             Self::Unauthorized { registry, used, .. } => used.hint(registry),
             Self::RateLimited { registry, used, limit, .. } => limit.hint(registry, used),
             Self::Connect { problem, .. } => connect_hint(*problem)?.into(),
@@ -38,6 +40,7 @@ fn not_found_hint(asked: &Asked) -> Option<String> {
             Some(format!("check the spelling of {reference}, and that the tag exists"))
         }
         Object::Document(reference) => Some(format!("check that {} still has this digest", reference.name())),
+        Object::ReleaseImages { version } => Some(format!("check that k3s has a release {version}")),
         _ => None,
     }
 }
@@ -64,11 +67,15 @@ fn tls_hint(problem: TlsProblem, asked: &Asked) -> Option<String> {
 }
 
 impl RateLimit {
-    fn hint(&self, registry: &str, used: &Used) -> String {
-        let wait = match self.wait() {
+    fn wait_hint(&self) -> String {
+        match self.wait() {
             Some(wait) => format!("try again in {}", span(wait)),
             None => "try again later".into(),
-        };
+        }
+    }
+
+    fn hint(&self, registry: &str, used: &Used) -> String {
+        let wait = self.wait_hint();
         match used {
             Used::Credentials { .. } => format!("{wait}, or name a mirror of {registry}"),
             _ => format!("{wait}, or log in for a higher limit: {}", login(registry)),

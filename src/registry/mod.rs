@@ -1,4 +1,4 @@
-//! Registries over HTTPS: indexes and manifests, blobs, k3s' channels. The only door to the internet.
+//! Registries over HTTPS: indexes and manifests, blobs, k3s' channels and lists of images. The only door to the internet.
 //!
 //! It uses the `oci` nouns and knows no host, no store and no stage. It refuses
 //!
@@ -29,6 +29,7 @@ mod error;
 mod helper;
 mod hint;
 mod rate_limit;
+mod release;
 mod retry;
 mod said;
 mod tls;
@@ -57,6 +58,7 @@ pub use document::Fetched;
 pub use endpoint::{Mirror, MirrorError};
 pub use error::{ConnectProblem, Error, TlsProblem};
 pub use rate_limit::RateLimit;
+pub use release::ListError;
 pub use retry::Retry;
 
 /// How registries are reached.
@@ -73,6 +75,8 @@ pub struct Settings {
     pub credentials: Credentials,
     /// Where k3s' channels are listed.
     pub channels_url: String,
+    /// Where k3s' releases are: the address of a release's files is this, the version, and the file's name.
+    pub releases_url: String,
     /// How long to wait.
     pub timeouts: Timeouts,
     /// How often to try.
@@ -90,6 +94,7 @@ impl Default for Settings {
             trusted_realms: BTreeSet::new(),
             credentials: Credentials::docker(),
             channels_url: "https://update.k3s.io/v1-release/channels".into(),
+            releases_url: "https://github.com/k3s-io/k3s/releases/download".into(),
             timeouts: Timeouts::default(),
             retry: Retry::default(),
             parallel: 6,
@@ -127,6 +132,7 @@ struct Inner {
     retry: Retry,
     mirrors: Vec<Mirror>,
     channels_url: String,
+    releases_url: String,
     parallel: usize,
     gates: Mutex<BTreeMap<(String, Kind), Arc<Semaphore>>>,
 }
@@ -164,6 +170,7 @@ impl Client {
             retry: settings.retry,
             mirrors: settings.mirrors,
             channels_url: settings.channels_url,
+            releases_url: settings.releases_url,
             parallel,
             gates: Mutex::default(),
         };
@@ -236,6 +243,7 @@ mod tests {
             crate::oci::Descriptor { media_type, digest, size: 0, platform: None, annotations: BTreeMap::new() };
         is_send(client.document(&reference));
         is_send(client.channels());
+        is_send(client.release_images("v1.36.3+k3s1"));
         is_send(client.small_blob(&reference, &descriptor));
         is_send(async { client.blob(&reference, &descriptor, 0).await });
         fn stream_is_send(stream: BlobStream) {

@@ -223,3 +223,51 @@ async fn channels_are_read_and_bounded() {
     let error = Client::new(remote).unwrap().channels().await.unwrap_err();
     assert!(matches!(error, Error::PlainHttpRefused { .. }), "{error:?}");
 }
+
+const LIST: &[u8] = b"docker.io/rancher/mirrored-coredns-coredns:1.14.6\ndocker.io/rancher/mirrored-pause:3.10.2\n";
+
+#[tokio::test]
+async fn a_releases_images_are_read_and_bounded() {
+    let list = async |script: fn(usize, &Seen) -> Vec<Act>| {
+        let server = Faulty::start(script).await;
+        let releases_url = format!("http://{}/releases/", server.address);
+        let client = Client::new(Settings { releases_url, ..settings() }).unwrap();
+        (client.release_images("v1.36.3+k3s1").await, server.lines())
+    };
+    let (found, lines) = list(|n, _| if n == 0 { answer(503, &[], b"") } else { answer(200, &[], LIST) }).await;
+    let found: Vec<_> = found.unwrap().iter().map(|image| image.familiar()).collect();
+    assert_eq!(found, ["rancher/mirrored-coredns-coredns:1.14.6", "rancher/mirrored-pause:3.10.2"]);
+    assert_eq!(lines, ["GET /releases/v1.36.3%2Bk3s1/k3s-images.txt"; 2]);
+
+    let (found, _) = list(|_, _| answer(200, &[], b"<html>")).await;
+    let error = found.unwrap_err();
+    assert!(matches!(error, Error::Malformed { .. }), "{error:?}");
+    let (found, _) = list(|_, _| vec![Act::Send(head(200, &[])), Act::Flood(vec![b' '; 65536])]).await;
+    let error = found.unwrap_err();
+    assert!(matches!(error, Error::Oversized { limit: 65536, .. }), "{error:?}");
+    let (found, lines) = list(|_, _| answer(404, &[], b"")).await;
+    let error = found.unwrap_err();
+    assert!(error.is_not_found() && lines.len() == 1, "{error:?}");
+    assert_eq!(error.hint().as_deref(), Some("check that k3s has a release v1.36.3+k3s1"));
+    let (found, _) = list(|_, _| answer(429, &[], b"")).await;
+    assert_eq!(found.unwrap_err().hint().as_deref(), Some("try again later"), "nobody logs in there");
+}
+
+#[tokio::test]
+async fn a_releases_list_may_be_at_another_host_but_not_over_plain_http() {
+    let storage = Faulty::start(|_, _| answer(200, &[], LIST)).await;
+    let location = format!("http://{}/list?sig=secret", storage.address);
+    let server = Faulty::start(move |_, _| answer(302, &[("location", &location)], b"")).await;
+    let releases_url = format!("http://{}/releases", server.address);
+    let client = Client::new(Settings { releases_url, ..settings() }).unwrap();
+    assert_eq!(client.release_images("v1.36.3+k3s1").await.unwrap().len(), 2);
+    assert_eq!(storage.lines(), ["GET /list?sig=secret"]);
+
+    let server = Faulty::start(|_, _| answer(302, &[("location", "http://192.0.2.1/list")], b"")).await;
+    let releases_url = format!("http://{}/releases", server.address);
+    let error = Client::new(Settings { releases_url, ..settings() }).unwrap().release_images("v1").await.unwrap_err();
+    assert!(matches!(error, Error::PlainHttpRefused { .. }), "{error:?}");
+    let remote = Settings { releases_url: "http://192.0.2.1/releases".into(), ..settings() };
+    let error = Client::new(remote).unwrap().release_images("v1").await.unwrap_err();
+    assert!(matches!(error, Error::PlainHttpRefused { .. }), "{error:?}");
+}

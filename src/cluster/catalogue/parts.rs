@@ -1,0 +1,177 @@
+//! Which parts of k3s a cluster starts, and under which names it asks for their images.
+//!
+//! Source: `pkg/cli/server`, `pkg/agent/config`, `pkg/daemons/control` and `manifests` of k3s 1.31 to 1.36.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::super::config::merge;
+use super::super::{K3s, Role};
+use crate::oci::Reference;
+
+/// A part of k3s that comes as an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Component {
+    /// Holds the namespaces of every pod.
+    Pause,
+    /// DNS.
+    Coredns,
+    /// The job that installs a HelmChart; Traefik is one.
+    KlipperHelm,
+    /// A pod on every node for each LoadBalancer service.
+    KlipperLb,
+    /// Makes volumes.
+    LocalPathProvisioner,
+    /// The provisioner's helper, on the node of the volume.
+    Busybox,
+    /// The Ingress controller.
+    Traefik,
+    /// `kubectl top`.
+    MetricsServer,
+}
+
+impl Component {
+    pub(super) const ALL: [Self; 8] = [
+        Self::Pause,
+        Self::Coredns,
+        Self::KlipperHelm,
+        Self::KlipperLb,
+        Self::LocalPathProvisioner,
+        Self::Busybox,
+        Self::Traefik,
+        Self::MetricsServer,
+    ];
+
+    /// The component of an image, by the last part of its repository: `coredns`, or `coredns` after a dash as in
+    /// `mirrored-coredns-coredns`.
+    pub fn of(image: &Reference) -> Option<Self> {
+        let name = image.repository().rsplit('/').next()?;
+        let is_named = |component: &Self| {
+            let before = name.strip_suffix(component.name());
+            before.is_some_and(|before| before.is_empty() || before.ends_with('-'))
+        };
+        Self::ALL.into_iter().find(is_named)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Coredns => "coredns",
+            Self::KlipperHelm => "klipper-helm",
+            Self::KlipperLb => "klipper-lb",
+            Self::LocalPathProvisioner => "local-path-provisioner",
+            Self::Busybox => "busybox",
+            Self::Traefik => "traefik",
+            Self::MetricsServer => "metrics-server",
+        }
+    }
+}
+
+/// What the server's flags, the profile's and the user's together, make of the parts.
+pub(super) struct Parts {
+    /// Items of `disable`.
+    disabled: BTreeSet<String>,
+    helm_controller: bool,
+    /// `system-default-registry`.
+    registry: Option<String>,
+    /// `pause-image`.
+    pause: Option<(&'static str, String)>,
+    /// `helm-job-image`, or its successor.
+    helm_job: Option<(&'static str, String)>,
+    /// The profile leaves none out.
+    pub(super) has_all: bool,
+    pub(super) server_runs_pods: bool,
+}
+
+impl Parts {
+    pub(super) fn of(k3s: &K3s, server_memory: u64) -> Self {
+        let profile = k3s.profile.for_memory(server_memory);
+        let mut flags = profile.server_config();
+        k3s.config.iter().for_each(|(flag, value)| merge(&mut flags, flag, value, Role::Server));
+        let registry = text(&flags, "system-default-registry");
+        let of_argument = |argument: &String| {
+            let (name, image) = argument.trim_start_matches('-').split_once('=')?;
+            (name == "default-job-image").then(|| ("helm-controller-arg", image.to_string()))
+        };
+        let helm_job = items(&flags, "helm-controller-arg").iter().rev().find_map(of_argument);
+        Self {
+            disabled: items(&flags, "disable").iter().flat_map(|item| item.split(',')).map(trimmed).collect(),
+            helm_controller: !is_true(&flags, "disable-helm-controller"),
+            pause: text(&flags, "pause-image").map(|image| ("pause-image", pause(image, registry.as_deref()))),
+            helm_job: helm_job.or_else(|| Some(("helm-job-image", text(&flags, "helm-job-image")?))),
+            registry,
+            has_all: profile.has_parts(),
+            server_runs_pods: !is_true(&flags, "disable-agent"),
+        }
+    }
+
+    /// Whether the cluster starts the component. `disable-cloud-controller` alone leaves the load balancer running: k3s then
+    /// starts the controller for it alone.
+    pub(super) fn starts(&self, component: Component) -> bool {
+        let runs = |part: &str| !self.disabled.contains(part);
+        match component {
+            Component::Pause => true,
+            Component::Coredns => runs("coredns"),
+            // Traefik is the only chart that k3s brings.
+            Component::KlipperHelm | Component::Traefik => self.helm_controller && runs("traefik"),
+            Component::KlipperLb => runs("servicelb"),
+            Component::LocalPathProvisioner | Component::Busybox => runs("local-storage"),
+            Component::MetricsServer => runs("metrics-server"),
+        }
+    }
+
+    /// The user's own image for a component, and the flag that says so.
+    pub(super) fn renamed(&self, component: Component) -> Option<(&'static str, &str)> {
+        let renamed = match component {
+            Component::Pause => self.pause.as_ref(),
+            Component::KlipperHelm => self.helm_job.as_ref(),
+            _ => None,
+        };
+        renamed.map(|(flag, image)| (*flag, image.as_str()))
+    }
+
+    /// An image of the list as k3s asks for it: from `system-default-registry` if there is one. (`airgap-extra-registry` gives
+    /// imported images more names, and changes none.)
+    pub(super) fn named(&self, image: &Reference) -> Result<Reference, String> {
+        let Some(registry) = &self.registry else { return Ok(image.clone()) };
+        let rest = image.to_string().split_off(image.registry().len());
+        format!("{registry}{rest}").parse().map_err(|error: crate::oci::ReferenceError| error.to_string())
+    }
+}
+
+/// k3s puts the registry before the user's image too, unless it is there.
+fn pause(image: String, registry: Option<&str>) -> String {
+    match registry {
+        Some(registry) if !image.starts_with(registry) => format!("{registry}/{image}"),
+        _ => image,
+    }
+}
+
+fn trimmed(item: &str) -> String {
+    item.trim().to_string()
+}
+
+/// A flag's items, with those of `flag+`.
+fn items(flags: &Map<String, Value>, flag: &str) -> Vec<String> {
+    let added = format!("{flag}+");
+    let values = [flag, &added].into_iter().filter_map(|flag| flags.get(flag));
+    let all = values.flat_map(|value| value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice));
+    all.filter_map(Value::as_str).map(Into::into).collect()
+}
+
+fn text(flags: &Map<String, Value>, flag: &str) -> Option<String> {
+    flags.get(flag)?.as_str().filter(|text| !text.is_empty()).map(Into::into)
+}
+
+/// As Go reads a boolean flag.
+fn is_true(flags: &Map<String, Value>, flag: &str) -> bool {
+    match flags.get(flag) {
+        Some(Value::Bool(set)) => *set,
+        Some(Value::Number(number)) => number.as_u64() == Some(1),
+        Some(Value::String(text)) => matches!(text.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"),
+        _ => false,
+    }
+}
