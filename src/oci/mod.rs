@@ -5,12 +5,14 @@
 //!
 //! Sources: OCI image spec 1.1, OCI distribution spec 1.1, Docker's "Image Manifest V 2, Schema 2".
 
+mod compression;
 mod digest;
 mod lock;
 mod manifest;
 mod platform;
 mod reference;
 
+pub use compression::{Compression, CompressionError, LayerForm, Yield, ZstdLevel};
 pub use digest::{Digest, DigestError, Hasher};
 pub use lock::{Lock, LockError, MAX_LOCK_BYTES, Moved, Pin, PinnedImage, PlatformImage};
 pub use manifest::{

@@ -270,7 +270,7 @@ impl Job {
 }
 
 /// The file at `path` if it is the blob: of the right size, and either hashed before by this process or hashed now.
-fn look(
+pub(super) fn look(
     path: &std::path::Path,
     size: u64,
     wanted: &Digest,

@@ -16,6 +16,9 @@ use super::Error;
 /// Partial files that nobody wrote to for this long are removed: their image is hardly wanted any more.
 const STALE: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// How the names of files begin that nobody can go on with when their process is dead.
+const DRAFT: &str = "draft-";
+
 /// Pieces in which files are hashed.
 const HASH_PIECE: usize = 256 << 10;
 
@@ -97,6 +100,19 @@ impl Layout {
         Ok(file)
     }
 
+    /// An empty file that no other process sweeps away: its lock is ours for as long as it is open.
+    pub(super) fn draft(&self) -> io::Result<NamedTempFile> {
+        loop {
+            let file = tempfile::Builder::new().prefix(DRAFT).tempfile_in(self.ingest())?;
+            file.as_file().lock()?;
+            // Before it was locked, a sweep may have taken it for that of a dead process.
+            let there = File::open(file.path()).and_then(|there| Identity::of(&there));
+            if there.is_ok_and(|there| Identity::of(file.as_file()).is_ok_and(|ours| ours.is_same_file(&there))) {
+                return Ok(file);
+            }
+        }
+    }
+
     pub(super) fn write_small(&self, digest: &Digest, bytes: &[u8]) -> Result<(), Error> {
         let path = self.blob(digest);
         let held = File::open(&path).is_ok_and(|mut file| hash(&mut file).is_ok_and(|found| found == *digest));
@@ -121,13 +137,15 @@ impl Layout {
         Err(not_held())
     }
 
-    /// Removes what dead processes left long ago. A file that is locked belongs to a living one.
+    /// Removes what dead processes left: drafts at once, the rest when it is old. A file that is locked belongs to a living
+    /// one.
     fn sweep(&self, now: SystemTime) {
         for entry in fs::read_dir(self.ingest()).into_iter().flatten().flatten() {
             let modified = entry.metadata().and_then(|found| found.modified());
             let is_old = modified.is_ok_and(|then| now.duration_since(then).is_ok_and(|age| age > STALE));
-            if is_old && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
-                tracing::debug!(path = %entry.path().display(), "stale partial file removed");
+            let is_draft = entry.file_name().to_string_lossy().starts_with(DRAFT);
+            if (is_old || is_draft) && File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
+                tracing::debug!(path = %entry.path().display(), "stale file removed");
                 let _ = fs::remove_file(entry.path());
             }
         }

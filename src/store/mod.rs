@@ -13,9 +13,14 @@
 //!   sees a byte of it.
 //! - A download without readers is cancelled; its partial file stays.
 //!
+//! What is made here of a layer (compressed anew) is a blob like any other, a [`Draft`] until it is complete; `recompressed/`
+//! says what was made of which layer.
+//!
 //! Uses only the nouns of [`crate::oci`]. Where bytes come from is the caller's: see [`Source`].
 
+mod derived;
 mod download;
+mod draft;
 mod error;
 mod images;
 mod layout;
@@ -37,6 +42,8 @@ use crate::oci::{Descriptor, Digest, MAX_MANIFEST_BYTES};
 use download::Download;
 use layout::{Identity, Layout};
 
+pub use derived::Derivation;
+pub use draft::Draft;
 pub use error::Error;
 pub use reader::BlobReader;
 
@@ -104,6 +111,23 @@ impl Store {
             .is_ok_and(|found| found.is_file() && found.len() == descriptor.size)
     }
 
+    /// Whether a blob of this digest and size is held and undamaged. Its content is hashed once in a process.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it is there and cannot be read.
+    pub async fn holds(&self, descriptor: &Descriptor) -> Result<bool, Error> {
+        let (path, known) =
+            (self.path(&descriptor.digest), lock(&self.shared.verified).get(&descriptor.digest).cloned());
+        let (wanted, size) = (descriptor.digest.clone(), descriptor.size);
+        let looked = blocking(&descriptor.digest, move || match download::look(&path, size, &wanted, known.as_ref()) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            looked => looked.map_err(|error| Error::io("reading", &path, error)),
+        });
+        let Some((_, identity)) = looked.await?? else { return Ok(false) };
+        lock(&self.shared.verified).insert(descriptor.digest.clone(), identity);
+        Ok(true)
+    }
+
     /// Where a blob of this digest is, or would be.
     pub fn path(&self, digest: &Digest) -> PathBuf {
         self.shared.layout.blob(digest)
@@ -161,6 +185,12 @@ impl Store {
         downloads.retain(|_, download| download.strong_count() > 0);
         downloads.insert(descriptor.digest.clone(), Arc::downgrade(&download));
         Ok(BlobReader::new(download))
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("root", &self.layout.root()).finish_non_exhaustive()
     }
 }
 
