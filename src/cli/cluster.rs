@@ -211,7 +211,6 @@ impl Create {
             let cluster = cluster::Cluster {
                 name: self.name.clone(),
                 k3s: K3s { source: self.k3s.clone(), profile: self.profile, ..K3s::default() },
-                images: Vec::new(),
                 members: std::iter::once(server.member(Role::Server)).chain(agents).collect(),
                 images: Vec::new(),
             };

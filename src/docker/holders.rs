@@ -10,9 +10,7 @@ use bollard::query_parameters::{CreateContainerOptionsBuilder, RenameContainerOp
 
 use super::containers::small_log;
 use super::{Engine, Error, ImageId, segment};
-
-/// Marks holders, and their volumes: what is in them. Nodes do not have it.
-pub const LABEL_IMAGES: &str = "k3arm.dev/images";
+use crate::cluster::names::LABEL_IMAGES;
 
 /// What a holder shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]

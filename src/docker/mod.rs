@@ -21,6 +21,7 @@ mod logs;
 mod once;
 mod progress;
 mod pull;
+mod save;
 mod states;
 mod transport;
 mod upload;
@@ -35,7 +36,7 @@ use serde::Deserialize;
 
 pub use archives::{FileKind, FileStat};
 pub use error::{Cause, Error};
-pub use holders::{Holder, HolderSpec, LABEL_IMAGES};
+pub use holders::{Holder, HolderSpec};
 pub use images::{Expected, ImageFacts, ImageId};
 pub use inventory::HeldImage;
 pub use logs::{Follow, LINE_LIMIT, Logs, Since};

@@ -7,10 +7,10 @@ use hyper::{Method, Response};
 use serde::Deserialize;
 
 use super::error::Failure;
-use super::holders::{Holder, LABEL_IMAGES};
+use super::holders::Holder;
 use super::transport::read_json;
 use super::{Engine, Error, segment};
-use crate::cluster::names::LABEL_CLUSTER;
+use crate::cluster::names::{LABEL_CLUSTER, LABEL_IMAGES};
 use crate::host::{NodeFacts, NodeState};
 
 /// What a container is doing, in more words than [`NodeState`]: a node is restarted by the engine whenever it ends, so

@@ -34,7 +34,7 @@ impl Origin {
                     hint: Some("`k3arm image bundle -f k3arm.yaml -o FILE` makes one that holds all that a cluster needs".into()),
                 };
                 let held = archive.images().iter().find(|image| image.reference.as_ref() == Some(reference)).ok_or_else(missing)?;
-                self.document(reference, &held.root).await
+                from_archive(archive, &held.root).await
             }
         }
     }
@@ -42,12 +42,11 @@ impl Origin {
     /// The document that a descriptor points to.
     pub(super) async fn document(&self, reference: &Reference, wanted: &Descriptor) -> Result<Fetched, Failure> {
         match self {
-            Self::Registry(_) => self.named(&reference.by_digest(&wanted.digest)).await,
-            Self::Archive(archive) => {
-                let bytes = archive.document(&wanted.digest).await.map_err(|e| Failure::new(&e, e.hint()))?;
-                let bytes = bytes.ok_or_else(|| lacking(archive, wanted))?;
-                fetched(wanted, bytes)
+            Self::Registry(registry) => {
+                let by_digest = reference.by_digest(&wanted.digest);
+                registry.document(&by_digest).await.map_err(|e| Failure::new(&e, e.hint()))
             }
+            Self::Archive(archive) => from_archive(archive, wanted).await,
         }
     }
 
@@ -73,6 +72,11 @@ impl Origin {
             Self::Archive(archive) => archive.clone(),
         }
     }
+}
+
+async fn from_archive(archive: &Archive, wanted: &Descriptor) -> Result<Fetched, Failure> {
+    let bytes = archive.document(&wanted.digest).await.map_err(|e| Failure::new(&e, e.hint()))?;
+    fetched(wanted, bytes.ok_or_else(|| lacking(archive, wanted))?)
 }
 
 fn lacking(archive: &Archive, wanted: &Descriptor) -> Failure {

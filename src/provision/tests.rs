@@ -106,7 +106,10 @@ fn after(plan: &Plan, mut fleet: BTreeMap<HostName, Facts>, state: &NodeState) -
             Action::StartNode { container, .. } => {
                 facts.nodes.iter_mut().filter(|n| n.id == *container).for_each(|n| n.state = NodeState::Running);
             }
-            Action::StopNode { .. } | Action::ClearNetwork { .. } => {}
+            Action::StopNode { .. }
+            | Action::ClearNetwork { .. }
+            | Action::PlaceImages(_)
+            | Action::KeepImages { .. } => {}
         }
     }
     fleet
