@@ -23,6 +23,7 @@ pub mod resolve;
 
 // Effects: each the only door to its protocol.
 pub mod apply;
+pub mod archive;
 pub mod docker;
 pub mod kube;
 pub mod mirror;
