@@ -27,6 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("registry", &["oci"]),
     ("ssh", &["host"]),
     ("store", &["oci"]),
+    ("archive", &["oci", "store"]),
     ("mirror", &["oci", "store"]),
     // A host is a session and the engine behind it; a plan is carried out with all of them.
     ("probe", &["docker", "host", "oci", "plan", "ssh"]),

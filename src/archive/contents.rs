@@ -25,7 +25,7 @@ pub struct Contents {
 /// An image by one name, for one platform or more.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// The name it gets: always the full one in an image layout, Docker's spelling of it in `manifest.json`.
+    /// The name it gets, spelled in full. For [`Form::Hybrid`] without its digest, as [`Reference::on_engine`] says.
     pub reference: Reference,
     /// Its index, or its only manifest.
     pub root: Blob,
@@ -117,12 +117,12 @@ impl Contents {
     /// # Errors
     /// [`Error::SameName`], [`Error::Platforms`], [`Error::Described`] for a digest of two sizes.
     pub fn pack(&self, form: Form) -> Result<Packed, Error> {
-        let entries = self.by_name()?;
+        let entries = self.by_name(form)?;
         let mut packing = Packing::default();
         packing.file("oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#.as_slice())?;
         packing.file("index.json", 0o644, json(&index(&entries)))?;
         if form == Form::Hybrid {
-            let loadable = entries.values().map(|entry| loadable(entry)).collect::<Result<Vec<_>, _>>()?;
+            let loadable = entries.iter().map(|(name, entry)| loadable(name, entry)).collect::<Result<Vec<_>, _>>()?;
             packing.file("manifest.json", 0o644, json(&loadable))?;
         }
         packing.directory("blobs")?;
@@ -141,10 +141,15 @@ impl Contents {
         Ok(packing.finish())
     }
 
-    fn by_name(&self) -> Result<BTreeMap<&Reference, &Entry>, Error> {
+    /// Engines keep images by tag only, so that is what they are given.
+    fn by_name(&self, form: Form) -> Result<ByName<'_>, Error> {
         let mut entries = BTreeMap::new();
         for entry in &self.images {
-            if entries.insert(&entry.reference, entry).is_some() {
+            let name = match form {
+                Form::Layout => entry.reference.clone(),
+                Form::Hybrid => entry.reference.on_engine(),
+            };
+            if entries.insert(name, entry).is_some() {
                 return Err(Error::SameName { reference: Box::new(entry.reference.clone()) });
             }
         }
@@ -152,7 +157,9 @@ impl Contents {
     }
 }
 
-fn documents<'a>(entries: &'a BTreeMap<&Reference, &Entry>) -> impl Iterator<Item = &'a Blob> {
+type ByName<'a> = BTreeMap<Reference, &'a Entry>;
+
+fn documents<'a>(entries: &'a ByName<'_>) -> impl Iterator<Item = &'a Blob> {
     entries.values().flat_map(|entry| {
         let images = entry.images.iter().flat_map(|image| [&image.manifest, &image.config]);
         std::iter::once(&entry.root).chain(images)
@@ -171,22 +178,22 @@ fn is_new(sizes: &mut BTreeMap<Digest, u64>, blob: &Descriptor) -> Result<bool, 
 }
 
 /// The platform belongs into the image's own index.
-fn index(entries: &BTreeMap<&Reference, &Entry>) -> IndexFile {
-    let root = |(reference, entry): (&&Reference, &&Entry)| {
+fn index(entries: &ByName<'_>) -> IndexFile {
+    let root = |(reference, entry): (&Reference, &&Entry)| {
         let annotations = [REF_NAME, CONTAINERD_NAME].map(|key| (key.to_string(), reference.to_string()));
         Descriptor { platform: None, annotations: annotations.into(), ..entry.root.descriptor.clone() }
     };
     IndexFile { schema_version: 2, media_type: MediaType::OCI_INDEX, manifests: entries.iter().map(root).collect() }
 }
 
-fn loadable(entry: &Entry) -> Result<Loadable, Error> {
+fn loadable(name: &Reference, entry: &Entry) -> Result<Loadable, Error> {
     let [image] = &entry.images[..] else {
         let (reference, images) = (Box::new(entry.reference.clone()), entry.images.len());
         return Err(Error::Platforms { reference, images });
     };
     Ok(Loadable {
         config: path(&image.config.descriptor),
-        repo_tags: [entry.reference.on_engine().familiar()],
+        repo_tags: [name.familiar()],
         layers: image.layers.iter().map(|layer| path(&layer.descriptor)).collect(),
     })
 }

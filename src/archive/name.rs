@@ -13,8 +13,8 @@ pub(super) fn plain(name: &[u8]) -> Result<String, Flaw> {
     beside("", name)
 }
 
-/// `name` as seen from the folder of the entry `entry`, as a symlink in a tar names its target. It may climb, but not out
-/// of the archive.
+/// `name` as seen from the folder of the entry `entry`, as a symlink in a tar names its target. It may climb, but not
+/// out of the archive.
 pub(super) fn linked(entry: &str, name: &[u8]) -> Result<String, Flaw> {
     beside(entry.rsplit_once('/').map_or("", |(folder, _)| folder), name)
 }

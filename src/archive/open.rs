@@ -34,9 +34,9 @@ struct Content {
 }
 
 impl Archive {
-    /// Opens the archive at `path`: a tar of an OCI image layout, also with Docker's `manifest.json` or without; an older
-    /// `docker save`; a folder that is an image layout. A compressed tar (gzip, zstd) is unpacked to an unnamed temporary
-    /// file in the folder `spool`, which should be one with space: the store's.
+    /// Opens the archive at `path`: a tar of an OCI image layout, also with Docker's `manifest.json` or without; an
+    /// older `docker save`; a folder that is an image layout. A compressed tar (gzip, zstd) is unpacked to an unnamed
+    /// temporary file in the folder `spool`, which should be one with space: the store's.
     ///
     /// # Errors
     /// [`Error::Invalid`] with the [`Flaw`], [`Error::NoSpace`], [`Error::Io`].

@@ -1,4 +1,5 @@
-//! What `docker save` writes that is no image layout: `manifest.json`, configs and layers, from which manifests are made.
+//! What `docker save` writes that is no image layout: `manifest.json`, configs and layers, from which manifests are
+//! made.
 //!
 //! Such an archive names its layers by path. Their digests are the diff IDs of the config, which whoever fetches them
 //! checks; only a layer file that is compressed has to be hashed here, because no document in the archive says its

@@ -36,8 +36,8 @@ impl Compression {
     }
 }
 
-/// `file`, or what it unpacks to, in a temporary file in `folder`. Its full size is needed there, and nothing else bounds
-/// it. Blocks.
+/// `file`, or what it unpacks to, in a temporary file in `folder`. Its full size is needed there, and nothing else
+/// bounds it. Blocks.
 pub(super) fn unpacked(mut file: File, archive: &Path, folder: &Path) -> Result<File, Error> {
     let failed = |error| Error::io("reading", archive, error);
     let mut magic = [0; 4];
