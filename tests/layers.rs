@@ -18,6 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("resolve", &["oci"]),
     ("preflight", &["cluster", "host"]),
     ("prewarm", &["host", "oci", "plan"]),
+    ("economy", &["host", "oci"]),
     ("provision", &["cluster", "host", "oci", "plan", "prewarm"]),
     // Effects. The first five are doors to one protocol each and know no other.
     ("docker", &["cluster", "host", "oci"]),
@@ -27,6 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("ssh", &["host"]),
     ("store", &["oci"]),
     ("mirror", &["oci", "store"]),
+    ("recompress", &["oci", "store"]),
     // A host is a session and the engine behind it; a plan is carried out with all of them.
     ("probe", &["docker", "host", "oci", "plan", "ssh"]),
     ("apply", &["cluster", "docker", "host", "kube", "mirror", "plan", "probe", "registry", "store"]),
