@@ -16,6 +16,7 @@ pub mod oci;
 pub mod plan;
 
 // Stages: pure functions from nouns to nouns.
+pub mod economy;
 pub mod preflight;
 pub mod prewarm;
 pub mod provision;
@@ -29,6 +30,7 @@ pub mod kube;
 pub mod lockfile;
 pub mod mirror;
 pub mod probe;
+pub mod recompress;
 pub mod records;
 pub mod registry;
 pub mod ssh;

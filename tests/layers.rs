@@ -18,6 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("resolve", &["oci"]),
     ("preflight", &["cluster", "host"]),
     ("prewarm", &["host", "oci", "plan"]),
+    ("economy", &["host", "oci"]),
     ("provision", &["cluster", "host", "oci", "plan", "prewarm"]),
     // Effects. The first six are doors to one protocol each and know no other.
     ("docker", &["cluster", "host", "oci"]),
@@ -29,6 +30,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["oci"]),
     ("archive", &["oci", "store"]),
     ("mirror", &["oci", "store"]),
+    ("recompress", &["oci", "store"]),
     // A host is a session and the engine behind it; a plan is carried out with all of them.
     ("probe", &["docker", "host", "oci", "plan", "ssh"]),
     ("apply", &["cluster", "docker", "host", "kube", "mirror", "plan", "probe", "registry", "store"]),

@@ -26,6 +26,7 @@ pub(crate) fn content(size: usize) -> Bytes {
     std::iter::repeat_with(next).take(size).collect()
 }
 
+#[allow(dead_code, reason = "each test program uses some of them")]
 pub(crate) fn descriptor(content: &[u8]) -> Descriptor {
     Descriptor {
         media_type: MediaType("application/vnd.oci.image.layer.v1.tar+gzip".into()),

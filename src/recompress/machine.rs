@@ -1,0 +1,179 @@
+//! This machine's cores and memory, and what of it a level may use.
+
+use std::fs::File;
+use std::io::Read;
+
+use crate::oci::{Compression, ZstdLevel};
+
+use super::Error;
+use super::feed::MAX_WINDOW_LOG;
+
+const MIB: u64 = 1 << 20;
+
+/// More threads gain little, because one alone unpacks and hashes, and each costs memory.
+const MAX_WORKERS: u32 = 4;
+
+/// What is taken for granted where the system does not say how much memory there is.
+const ASSUMED_MEMORY: u64 = 512 * MIB;
+
+/// What this machine has to offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Machine {
+    /// Cores that this process may use.
+    pub cores: usize,
+    /// Bytes that programs can get without anything being swapped out.
+    pub memory: u64,
+}
+
+/// How a layer is compressed on a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Effort {
+    /// Threads that compress; 0: the one that unpacks does it too.
+    pub(super) workers: u32,
+    /// The window as a power of two, where it is not the level's own.
+    pub(super) window_log: Option<u32>,
+    /// Bytes of memory, about.
+    pub(super) memory: u64,
+}
+
+impl Machine {
+    /// Looks at this machine now.
+    pub fn here() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { cores, memory: available_memory().unwrap_or(ASSUMED_MEMORY) }
+    }
+
+    /// How to compress a layer of `size` bytes (as published): the most threads that need at most half of the memory;
+    /// where one is already too much, without the long window.
+    pub(super) fn effort(self, compression: Compression, size: u64) -> Result<Effort, Error> {
+        let Compression::Zstd(level) = compression else {
+            return Ok(Effort { workers: 0, window_log: None, memory: MIB });
+        };
+        let efforts = [long_window(level, size), None].map(|window_log| self.within(level, window_log));
+        let [wanted, least] = efforts;
+        let half = self.memory / 2;
+        let chosen = if wanted.memory <= half { wanted } else { least };
+        if chosen.memory <= self.memory {
+            return Ok(chosen);
+        }
+        Err(Error::Memory { level, needed: chosen.memory, available: self.memory })
+    }
+
+    fn within(self, level: ZstdLevel, window_log: Option<u32>) -> Effort {
+        let cores = u32::try_from(self.cores).unwrap_or(MAX_WORKERS).min(MAX_WORKERS);
+        let candidates = (2..=cores).rev().chain([0]);
+        let effort = |workers| Effort { workers, window_log, memory: memory(level, window_log, workers) };
+        let single = effort(0);
+        candidates.map(effort).find(|effort| effort.memory <= self.memory / 2).unwrap_or(single)
+    }
+}
+
+impl Effort {
+    /// Whether matches are looked for far back.
+    pub(super) fn is_long(self) -> bool {
+        self.window_log.is_some_and(|log| log >= MAX_WINDOW_LOG)
+    }
+
+    /// Threads that share the compressing.
+    pub(super) fn threads(self) -> u32 {
+        self.workers.max(1)
+    }
+}
+
+/// From level 19 on, up to what engines take; no more than the layer can fill: engines set the whole window aside.
+fn long_window(level: ZstdLevel, size: u64) -> Option<u32> {
+    let unpacked = size.saturating_mul(8).max(1).next_power_of_two().ilog2();
+    (level >= ZstdLevel::SMALLEST).then(|| unpacked.clamp(20, MAX_WINDOW_LOG))
+}
+
+/// Bytes that compressing takes, measured on x86-64 with zstd 1.5.7 and rounded up.
+fn memory(level: ZstdLevel, window_log: Option<u32>, workers: u32) -> u64 {
+    // The tables and the window of one thread, and the piece of input and output that each of several works on.
+    let (alone, job) = match level.get() {
+        1..=5 => (8, 16),
+        6..=9 => (16, 40),
+        10..=12 => (48, 40),
+        13..=18 => (80, 40),
+        19 => (104, 80),
+        20 => (210, 200),
+        21 => (420, 300),
+        _ => (800, 600),
+    };
+    let window = window_log.map_or(0, |log| (1_u64 << log) / MIB);
+    match workers {
+        0 => (alone + window) * MIB,
+        _ => (u64::from(workers) * (alone + job) + job + window * 2) * MIB,
+    }
+}
+
+/// The smaller of what the kernel can give and what this process's cgroup (v2) still may have.
+fn available_memory() -> Option<u64> {
+    let of_machine = number_after(&read("/proc/meminfo")?, "MemAvailable:")?.checked_mul(1024)?;
+    let path = read("/proc/self/cgroup").and_then(|text| Some(text.lines().last()?.strip_prefix("0::")?.to_string()));
+    let of_cgroup = path.and_then(|path| {
+        let number = |name: &str| read(&format!("/sys/fs/cgroup{path}/{name}"))?.trim().parse::<u64>().ok();
+        number("memory.max")?.checked_sub(number("memory.current")?)
+    });
+    Some(of_cgroup.map_or(of_machine, |limit| limit.min(of_machine)))
+}
+
+fn number_after(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+fn read(path: &str) -> Option<String> {
+    let mut text = String::new();
+    File::open(path).ok()?.take(64 << 10).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PI: Machine = Machine { cores: 4, memory: 600 * MIB };
+    const DESKTOP: Machine = Machine { cores: 16, memory: 16 << 30 };
+    const IMAGE: u64 = 83_000_000;
+
+    fn effort(machine: Machine, level: u8, size: u64) -> Result<Effort, Error> {
+        machine.effort(Compression::Zstd(ZstdLevel::new(level).unwrap()), size)
+    }
+
+    fn chosen(machine: Machine, level: u8, size: u64) -> (u32, Option<u32>) {
+        let effort = effort(machine, level, size).unwrap();
+        (effort.workers, effort.window_log)
+    }
+
+    #[test]
+    fn threads_are_taken_where_there_are_cores_and_memory() {
+        assert_eq!(chosen(DESKTOP, 3, IMAGE), (4, None));
+        assert_eq!(chosen(DESKTOP, 19, IMAGE), (4, Some(27)));
+        assert_eq!(chosen(Machine { cores: 1, ..DESKTOP }, 19, IMAGE), (0, Some(27)));
+        assert_eq!((chosen(PI, 3, IMAGE), chosen(PI, 10, IMAGE)), ((4, None), (2, None)));
+        assert_eq!(chosen(PI, 19, IMAGE), (0, Some(27)));
+    }
+
+    #[test]
+    fn the_long_window_is_the_first_thing_to_go_and_then_the_level_is_refused() {
+        let small = Machine { cores: 4, memory: 300 * MIB };
+        assert_eq!(chosen(small, 19, IMAGE), (0, None));
+        assert_eq!(effort(small, 19, IMAGE).unwrap().memory, 104 * MIB);
+        let refused = effort(small, 22, IMAGE).unwrap_err();
+        assert!(matches!(refused, Error::Memory { needed, available, .. } if needed > available), "{refused}");
+        assert!(refused.hint().is_some());
+    }
+
+    #[test]
+    fn the_window_is_no_larger_than_what_a_layer_unpacks_to() {
+        assert_eq!(chosen(PI, 18, IMAGE).1, None);
+        assert_eq!(chosen(PI, 19, 1 << 20).1, Some(23));
+        assert_eq!((chosen(PI, 19, 0).1, chosen(DESKTOP, 19, u64::MAX).1), (Some(20), Some(27)));
+    }
+
+    #[test]
+    fn this_machine_has_some_memory() {
+        let here = Machine::here();
+        assert!(here.cores >= 1 && here.memory > MIB, "{here:?}");
+    }
+}
