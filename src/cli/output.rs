@@ -41,11 +41,39 @@ pub(super) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
 
 /// Bytes for people, in the units of links and disks (powers of ten).
 pub(super) fn bytes(count: u64) -> String {
-    match count {
-        0..1_000 => format!("{count} B"),
-        1_000..1_000_000 => format!("{:.1} kB", count as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", count as f64 / 1e6),
-        _ => format!("{:.2} GB", count as f64 / 1e9),
+    let unit = Unit::of(count);
+    format!("{} {}", unit.number(count), unit.name)
+}
+
+/// How far something is, in the unit of the whole: `0.31 of 1.49 GB`.
+pub(super) fn bytes_of(done: u64, total: u64) -> String {
+    let unit = Unit::of(total);
+    format!("{} of {} {}", unit.number(done), unit.number(total), unit.name)
+}
+
+struct Unit {
+    /// From here on, so that nothing is rounded to `1000.0 kB`.
+    from: u64,
+    size: f64,
+    digits: usize,
+    name: &'static str,
+}
+
+/// The largest first.
+const UNITS: [Unit; 4] = [
+    Unit { from: 999_950_000, size: 1e9, digits: 2, name: "GB" },
+    Unit { from: 999_950, size: 1e6, digits: 1, name: "MB" },
+    Unit { from: 1_000, size: 1e3, digits: 1, name: "kB" },
+    Unit { from: 0, size: 1.0, digits: 0, name: "B" },
+];
+
+impl Unit {
+    fn of(count: u64) -> &'static Self {
+        UNITS.iter().find(|unit| count >= unit.from).unwrap_or(&UNITS[3])
+    }
+
+    fn number(&self, count: u64) -> String {
+        format!("{:.*}", self.digits, count as f64 / self.size)
     }
 }
 
@@ -98,5 +126,14 @@ mod tests {
     #[test]
     fn sizes_are_in_powers_of_ten() {
         assert_eq!([999, 1_500, 92_600_000, 1_250_000_000].map(bytes), ["999 B", "1.5 kB", "92.6 MB", "1.25 GB"]);
+        assert_eq!([0, 999_949, 999_950].map(bytes), ["0 B", "999.9 kB", "1.0 MB"], "never 1000.0 of a unit");
+        assert_eq!([999_949_999, 999_950_000].map(bytes), ["999.9 MB", "1.00 GB"], "never 1000.0 of a unit");
+    }
+
+    #[test]
+    fn a_part_is_told_in_the_unit_of_the_whole() {
+        assert_eq!(bytes_of(45_200_000, 124_000_000), "45.2 of 124.0 MB");
+        assert_eq!(bytes_of(305_000_000, 1_490_000_000), "0.30 of 1.49 GB");
+        assert_eq!(bytes_of(0, 0), "0 of 0 B");
     }
 }
