@@ -14,7 +14,7 @@ binary_make() {
     [[ -x $binary ]] || die "there is no program $binary"
 }
 # program_knows OPTION: of `image prewarm`.
-program_knows() { "$binary" image prewarm --help | grep -qe "$1"; }
+program_knows() { "$binary" image prewarm --help | grep -e "$1" >/dev/null; }
 
 payload_make() {
     "$here/bench.d/payload" >"$work/payload" || die "cannot make the payload"
@@ -33,6 +33,8 @@ payload_ids() {
     payload_manifest "$1"
     payload_document "$(payload_manifest "$1")" .config.digest
 }
+# payload_layers VERSION: their diff IDs, as an engine prints them.
+payload_layers() { payload_document "$(payload_document "$(payload_manifest "$1")" .config.digest)" '.rootfs.diff_ids | tojson'; }
 
 # fleet_up HOSTS: sets fleet, the names of the hosts, and laptop.
 fleet_up() {
@@ -110,8 +112,13 @@ host_clean() {
 # Nothing left to be written to the disk.
 fleet_settle() { sync --file-system "$lab"; }
 
-# host_holds VERSION REFERENCE HOST: whether its engine knows the image by that name, and it is that image.
+# host_holds VERSION WAY HOST: whether its engine holds the layers of that version by the name that the way gives it; and k3arm must have
+# brought the registry's own image. The others may load it in another form.
 host_holds() {
-    local id
-    id=$(host_run "$3" docker image inspect --format '{{.Id}}' "$2" 2>>"$work/log") && payload_ids "$1" | grep -qxF "$id"
+    local reference id layers
+    reference=$(way_reference "$2" "$1")
+    id=$(host_run "$3" docker image inspect --format '{{.Id}}' "$reference") || return
+    layers=$(host_run "$3" docker image inspect --format '{{json .RootFS.Layers}}' "$reference") || return
+    [[ $layers == "$(payload_layers "$1")" ]] || { echo "$3 holds other layers: $layers" && return 1; }
+    [[ $2 != k3arm* ]] || payload_ids "$1" | grep -xF "$id" >/dev/null || { echo "$3 holds another image: $id" && return 1; }
 }
