@@ -9,7 +9,7 @@ say() {
     printf 'lab %s %4d.%d s  %s\n' "${name:-}" $((now / 1000000)) $((now / 100000 % 10)) "$*" >&2
 }
 die() {
-    echo "ci/lab: $1" >&2
+    echo "${program:-ci/lab}: $1" >&2
     exit "${2:-1}"
 }
 refuse() { die "$1" 2; }

@@ -45,6 +45,16 @@ cgroup_enter() {
     done
 }
 
+# cgroup_weigh PATH TIMES: processor time for k3arm-lab/PATH against its neighbours, where one task, or cgroup, counts once by default.
+cgroup_weigh() {
+    local hierarchy path
+    for hierarchy in "${hierarchies[@]}"; do
+        path=$hierarchy/k3arm-lab${1:+/$1}
+        if [[ -e $path/cpu.shares ]]; then echo $(($2 * 1024)) >"$path/cpu.shares"; fi
+        if [[ -e $path/cpu.weight ]]; then echo $(($2 * 100)) >"$path/cpu.weight"; fi
+    done
+}
+
 cgroup_exists() {
     local hierarchy
     for hierarchy in "${hierarchies[@]}"; do [[ ! -d $hierarchy/k3arm-lab/$name ]] || return 0; done

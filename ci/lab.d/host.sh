@@ -22,11 +22,19 @@ host_make() {
     cp "$lab/key.pub" "$directory/seed/authorized_keys"
     printf 'nameserver %s.1\n' "$subnet" >"$directory/seed/resolv.conf"
     printf '127.0.0.1 localhost\n127.0.1.1 %s\n' "$host" >"$directory/seed/hosts"
-    [[ $kind != containerd ]] || cp "$images/host/daemon.containerd.json" "$directory/seed/daemon.json"
+    host_daemon "$kind" >"$directory/seed/daemon.json"
     # CAP_SYS_RESOURCE is bit 24.
     if [[ $suite == bookworm ]] && ! ((0x$(awk '/^CapBnd/ { print $2 }' /proc/self/status) >> 24 & 1)); then
         cp "$images/host/runc" "$directory/seed/runc"
     fi
+}
+
+# host_daemon STORE: the engine's settings; without any the file does not exist.
+host_daemon() {
+    local settings=()
+    [[ $1 != containerd ]] || settings+=('"features": {"containerd-snapshotter": true}')
+    [[ -z $insecure ]] || settings+=("\"insecure-registries\": [\"$(address_of registry):5000\"]")
+    [[ ${#settings[@]} == 0 ]] || echo "{$(IFS=, && echo "${settings[*]}")}"
 }
 
 # Boots it; host_ready waits.

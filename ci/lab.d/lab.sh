@@ -2,7 +2,7 @@
 # The lab as a whole: up, down, status, exec.
 
 lab_shape_line() {
-    echo "hosts=$hosts engine=$engine store=$store memory=$memory rate=$rate delay=$delay uplink=$uplink_rate,$uplink_delay k3s=$k3s"
+    echo "hosts=$hosts engine=$engine store=$store memory=$memory rate=$rate delay=$delay uplink=$uplink_rate,$uplink_delay${insecure:+ insecure} k3s=$k3s"
 }
 
 lab_check() {

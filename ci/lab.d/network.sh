@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # variables of the other parts
 # The lab's network: a bridge with the controller's address in a namespace that a sleeping process holds; nothing leads out of it.
 subnet=10.66.0
-address_of() { case $1 in registry) echo $subnet.2 ;; *) echo $subnet.$((10 + ${1#h})) ;; esac }
+address_of() { case $1 in registry) echo $subnet.2 ;; controller) echo $subnet.1 ;; *) echo $subnet.$((10 + ${1#h})) ;; esac }
 
 in_network() { nsenter --net="/proc/$(process "$lab/network.pid")/ns/net" -- "$@"; }
 in_network_of() { nsenter --net="/proc/$1/ns/net" -- "${@:2}"; }
