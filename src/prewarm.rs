@@ -76,10 +76,10 @@ pub fn steps(
             continue;
         }
         match way(host, facts, ways) {
-            Ok(via) => steps.extend(deliveries(&lacking, facts, via).map(|delivery| Step {
-                host: host.clone(),
-                action: Action::Prewarm(Box::new(delivery)),
-            })),
+            Ok(via) => steps.extend(
+                deliveries(&lacking, facts, via)
+                    .map(|delivery| Step { host: host.clone(), action: Action::Prewarm(Box::new(delivery)) }),
+            ),
             Err(finding) => findings.push(finding),
         }
     }
@@ -93,7 +93,7 @@ fn deliveries<'a>(lacking: &'a [&ImageOnHost], facts: &'a Facts, via: Via) -> im
         let held_layers =
             chains.iter().take_while(|chain| facts.layers.contains(*chain) || coming.contains(*chain)).count();
         coming.extend(chains);
-        Delivery { image: (*image).clone(), via, held_layers }
+        Delivery { image: (*image).clone(), via, held_layers, travels_as: None }
     })
 }
 

@@ -56,7 +56,16 @@ fn facts(held: &[&str]) -> Facts {
         id: String::new(),
     };
     let (nodes, volumes, images) = Default::default();
-    Facts { machine, engine, nodes, volumes, images, layers: chains(held), can_reverse: Some(true), holders: Vec::new() }
+    Facts {
+        machine,
+        engine,
+        nodes,
+        volumes,
+        images,
+        layers: chains(held),
+        can_reverse: Some(true),
+        holders: Vec::new(),
+    }
 }
 
 fn deliveries_to(facts: Facts, images: &[PinnedImage], ways: Ways) -> Result<Vec<Delivery>, Vec<Finding>> {
@@ -71,7 +80,10 @@ fn deliveries_to(facts: Facts, images: &[PinnedImage], ways: Ways) -> Result<Vec
 
 #[test]
 fn only_the_layers_above_what_is_held_travel() {
-    let [delivery] = deliveries_to(facts(&["base"]), &[image("app", &["base", "libs", "x"])], Ways::Auto).unwrap().try_into().unwrap();
+    let [delivery] = deliveries_to(facts(&["base"]), &[image("app", &["base", "libs", "x"])], Ways::Auto)
+        .unwrap()
+        .try_into()
+        .unwrap();
     assert_eq!((delivery.held_layers, delivery.missing().layers, delivery.missing().bytes), (1, 2, 400 + 100 + 10));
     assert_eq!(delivery.held(), crate::plan::Share { layers: 1, bytes: 400 });
     assert!(delivery.to_string().ends_with("2 of 3 layers, 0.0 of 0.0 MB"), "{delivery}");
@@ -79,7 +91,8 @@ fn only_the_layers_above_what_is_held_travel() {
 
 #[test]
 fn the_same_layer_upon_another_one_is_not_held() {
-    let [delivery] = deliveries_to(facts(&["libs"]), &[image("app", &["base", "libs"])], Ways::Auto).unwrap().try_into().unwrap();
+    let [delivery] =
+        deliveries_to(facts(&["libs"]), &[image("app", &["base", "libs"])], Ways::Auto).unwrap().try_into().unwrap();
     assert_eq!(delivery.held_layers, 0);
 }
 

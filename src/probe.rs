@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::docker::{Engine, Expected, Holder};
 use crate::host::{
-    EngineSocket, Facts, HolderFacts, Host, HostName, MachineFacts, disk_script, machine_script, parse_disk, parse_machine,
+    EngineSocket, Facts, HolderFacts, Host, HostName, MachineFacts, disk_script, machine_script, parse_disk,
+    parse_machine,
 };
 use crate::oci::Digest;
 use crate::plan::{Failure, ImageOnHost};
@@ -74,7 +75,16 @@ async fn facts(host: &Host, session: &Session, engine: &Engine, mut machine: Mac
     let (mut engine, nodes, volumes, holders) = asked.map_err(|e| Failure::new(&e, e.hint()).on(&host.name))?;
     machine.forget_k3s_in(nodes.iter().map(|node| node.id.as_str()));
     engine.disk_free = disk_free(session, &engine.root_dir).await;
-    Ok(Facts { machine, engine, nodes, volumes, images: BTreeMap::new(), layers: Default::default(), can_reverse: None, holders: holders.into_iter().map(holder_facts).collect() })
+    Ok(Facts {
+        machine,
+        engine,
+        nodes,
+        volumes,
+        images: BTreeMap::new(),
+        layers: Default::default(),
+        can_reverse: None,
+        holders: holders.into_iter().map(holder_facts).collect(),
+    })
 }
 
 fn holder_facts(holder: Holder) -> HolderFacts {

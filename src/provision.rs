@@ -80,7 +80,8 @@ impl Comparison {
         plan.push("Prewarm", prewarm);
         for (title, role) in [("Server", Role::Server), ("Agents", Role::Agent)] {
             let nodes = self.nodes.iter().zip(&self.waiting).filter(|((node, _), _)| node.role == role);
-            let steps = nodes.flat_map(|((node, standing), waiting)| steps(wanted, identity, (node, standing), waiting));
+            let steps =
+                nodes.flat_map(|((node, standing), waiting)| steps(wanted, identity, (node, standing), waiting));
             plan.push(title, steps.collect());
         }
         plan
@@ -267,7 +268,9 @@ fn left(cluster: &ClusterName, fleet: &BTreeMap<HostName, Facts>) -> Vec<Step> {
         let is_removed = |volume: &&String| !is_held(volume, facts);
         let owned: Vec<&String> = facts.nodes.iter().flat_map(|found| &found.volumes).filter(is_removed).collect();
         let of_cluster = |labels: &BTreeMap<String, String>| {
-            [LABEL_CLUSTER, LABEL_IMAGES_OF].iter().any(|label| labels.get(*label).is_some_and(|n| n == cluster.as_str()))
+            [LABEL_CLUSTER, LABEL_IMAGES_OF]
+                .iter()
+                .any(|label| labels.get(*label).is_some_and(|n| n == cluster.as_str()))
         };
         let left: Vec<String> = facts
             .volumes

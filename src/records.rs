@@ -2,6 +2,8 @@
 //!
 //! A cache: what stands on the hosts is the truth, and a lost record loses nothing (`--host` names them again).
 
+mod rates;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Write};
@@ -12,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::ClusterName;
 use crate::host::{Destination, Host, HostName};
 
+pub use rates::Rates;
+
 /// A folder with one small file a cluster.
 #[derive(Debug, Clone)]
 pub struct Records {
@@ -20,7 +24,7 @@ pub struct Records {
 
 /// A record could not be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("the record {path} of a cluster's hosts could not be {action}")]
+#[error("the record {path} could not be {action}")]
 pub struct Error {
     action: &'static str,
     path: PathBuf,

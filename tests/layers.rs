@@ -33,16 +33,19 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("recompress", &["oci", "store"]),
     // A host is a session and the engine behind it; a plan is carried out with all of them.
     ("probe", &["docker", "host", "oci", "plan", "ssh"]),
-    ("apply", &["cluster", "docker", "host", "kube", "mirror", "plan", "probe", "registry", "store"]),
+    ("apply", &["archive", "cluster", "docker", "host", "kube", "mirror", "oci", "plan", "probe", "registry", "store"]),
     // The edge.
     (
         "pipeline",
         &[
             "apply",
+            "archive",
             "cluster",
             "docker",
+            "economy",
             "host",
             "kube",
+            "lockfile",
             "mirror",
             "oci",
             "plan",
@@ -50,6 +53,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "prewarm",
             "probe",
             "provision",
+            "recompress",
             "records",
             "registry",
             "resolve",
@@ -57,7 +61,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "store",
         ],
     ),
-    ("cli", &["cluster", "host", "kube", "oci", "pipeline", "plan", "records", "registry", "ssh"]),
+    ("cli", &["cluster", "economy", "host", "kube", "oci", "pipeline", "plan", "records", "registry", "ssh"]),
 ];
 
 #[test]

@@ -55,7 +55,16 @@ fn fleet() -> Fleet {
             rootless: false,
             id: format!("engine-{last}"),
         };
-        let facts = Facts { machine, engine, nodes: Vec::new(), volumes: BTreeMap::new(), images: BTreeMap::new(), layers: Default::default(), can_reverse: None, holders: Vec::new() };
+        let facts = Facts {
+            machine,
+            engine,
+            nodes: Vec::new(),
+            volumes: BTreeMap::new(),
+            images: BTreeMap::new(),
+            layers: Default::default(),
+            can_reverse: None,
+            holders: Vec::new(),
+        };
         (HostName::new(name), facts)
     };
     [

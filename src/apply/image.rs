@@ -14,6 +14,8 @@ struct Course<'a> {
     delivery: &'a Delivery,
     connection: &'a Connection,
     supply: &'a Published,
+    /// The form in which it travels, if that is not the published one.
+    variant: Option<&'a Published>,
     meter: &'a Meter<'a>,
 }
 
@@ -31,7 +33,8 @@ pub(super) async fn prewarm(
         Via::Load => "loading",
     };
     workshop.events.on(host, Progress::Started { what: format!("{doing} {familiar}") });
-    let course = Course { delivery, connection, supply, meter };
+    let variant = delivery.travels_as.as_ref().and_then(|image| workshop.variants.get(&image.manifest.digest));
+    let course = Course { delivery, connection, supply, variant, meter };
     let bytes = match via {
         Via::Pull => pull::pull(&course, workshop.mirror()?).await?,
         Via::Load => load::load(&course, workshop).await?,

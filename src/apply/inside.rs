@@ -87,8 +87,13 @@ pub(super) async fn keep(
         (0, _) => Ok(Worked { subject: format!("{} images", images.len()), status: "kept", bytes: 0 }),
         (_, output) => Err(Failure {
             host: Some(host.clone()),
-            message: format!("the node's images could not be pinned: {}", output.lines().last().unwrap_or("no reason given")),
-            hint: Some("the cluster works; the archive of its images stays in the node and takes its place twice".into()),
+            message: format!(
+                "the node's images could not be pinned: {}",
+                output.lines().last().unwrap_or("no reason given")
+            ),
+            hint: Some(
+                "the cluster works; the archive of its images stays in the node and takes its place twice".into(),
+            ),
         }),
     }
 }

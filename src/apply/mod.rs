@@ -14,12 +14,14 @@ mod ready;
 mod sending;
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
 use crate::host::HostName;
 use crate::mirror::{Mirror, Published};
+use crate::oci::Digest;
 use crate::plan::{Action, Events, Failure, ImageOnHost, Outcome, Phase, Plan, Progress, Report, Step};
 use crate::probe::{Connection, Fleet};
 use crate::store::Store;
@@ -40,6 +42,10 @@ pub struct Workshop<'a> {
     pub store: Option<&'a Store>,
     /// What the mirror can give, by canonical reference.
     pub supplies: &'a BTreeMap<String, Published>,
+    /// The same images in other forms, by the digests of their manifests.
+    pub variants: &'a BTreeMap<Digest, Published>,
+    /// Bytes per second to hosts, as they are measured.
+    pub rates: &'a Mutex<BTreeMap<HostName, f64>>,
     /// Where progress goes.
     pub events: &'a Events,
     /// What was made in this run.
@@ -115,6 +121,9 @@ async fn run_host(host: &HostName, steps: Vec<&Step>, workshop: &Workshop<'_>) -
         if failed {
             break;
         }
+    }
+    if let Some(rate) = meter.rate() {
+        workshop.rates.lock().unwrap_or_else(PoisonError::into_inner).insert(host.clone(), rate);
     }
     outcomes
 }

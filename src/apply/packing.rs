@@ -51,7 +51,8 @@ pub async fn pack<'a>(
 
 fn document(supply: &Published, digest: &Digest) -> Result<Blob, Failure> {
     let found = supply.documents.iter().find(|(descriptor, _)| descriptor.digest == *digest);
-    let missing = || Failure { host: None, message: format!("{digest} of {} is not at hand", supply.reference), hint: None };
+    let missing =
+        || Failure { host: None, message: format!("{digest} of {} is not at hand", supply.reference), hint: None };
     let (descriptor, bytes) = found.ok_or_else(missing)?;
     Blob::new(descriptor.clone(), bytes.clone()).map_err(|e| Failure::new(&e, e.hint()))
 }

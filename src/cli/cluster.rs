@@ -13,6 +13,7 @@ use super::image::{SourcingArguments, ViaArgument};
 use super::output;
 use super::settings::Format;
 use crate::cluster::{self, ClusterName, K3s, Member, NodeName, Profile, Role, Source};
+use crate::economy::Recompress;
 use crate::host::{Destination, Host, HostName, NodeState};
 use crate::kube::{CurrentContext, NodeStatus};
 use crate::pipeline::{self, ClusterStatus, CreateRequest, Created, DeleteRequest, Environment};
@@ -61,6 +62,9 @@ pub(super) struct Create {
     /// How the node image comes to the hosts' engines
     #[arg(long, value_enum, default_value_t = ViaArgument::Auto)]
     via: ViaArgument,
+    /// Send its layers in fewer bytes where that is faster: auto, off, zstd or zstd:LEVEL
+    #[arg(long, value_name = "HOW", default_value_t = Recompress::Auto)]
+    recompress: Recompress,
     /// Only print the plan
     #[arg(long)]
     dry_run: bool,
@@ -192,6 +196,7 @@ impl Create {
             cluster,
             sourcing: self.sourcing.sourcing(self.file.as_deref()),
             ways: self.via.into(),
+            recompress: self.recompress,
             dry_run: self.dry_run,
             keep: self.keep,
             timeout: self.timeout,

@@ -9,6 +9,7 @@ use super::exit::Exit;
 use super::output;
 use super::settings::Format;
 use crate::cluster::Source;
+use crate::economy::Recompress;
 use crate::host::{Destination, Host};
 use crate::oci::{PinnedImage, Platform};
 use crate::pipeline::{
@@ -79,6 +80,9 @@ pub(super) struct Prewarm {
     /// How images come to the hosts' engines: pulled by them through a forwarded port, or loaded through Docker's socket
     #[arg(long, value_enum, default_value_t = ViaArgument::Auto)]
     via: ViaArgument,
+    /// Send layers in fewer bytes where that is faster: auto (by measured rates), off, zstd or zstd:LEVEL (Docker 23 or newer)
+    #[arg(long, value_name = "HOW", default_value_t = Recompress::Auto)]
+    recompress: Recompress,
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
@@ -195,7 +199,8 @@ fn pinned(image: &PinnedImage) -> String {
 impl Prewarm {
     async fn run(self, environment: &Environment, format: Format) -> Exit {
         let hosts = super::cluster::each_once(self.host);
-        let hosts = if hosts.is_empty() { vec![Host::of(Destination::Local)] } else { hosts };
+        let is_local = hosts.is_empty() && self.file.is_none();
+        let hosts = if is_local { vec![Host::of(Destination::Local)] } else { hosts };
         let cluster = match self.file.as_deref().map(super::cluster::read_file).transpose() {
             Ok(cluster) => cluster,
             Err(failure) => return output::failures(&[failure], Exit::Usage),
@@ -206,6 +211,7 @@ impl Prewarm {
             cluster,
             hosts,
             ways: self.via.into(),
+            recompress: self.recompress,
             dry_run: self.dry_run,
         };
         match pipeline::prewarm(request, environment).await {

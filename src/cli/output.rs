@@ -22,6 +22,7 @@ pub(super) fn data(format: Format, value: &impl Serialize, table: impl FnOnce() 
 
 /// Prints to stdout. A reader that has gone (`| head`) is no error.
 pub(super) fn print(text: &str) {
+    super::progress::end();
     let mut stdout = anstream::stdout().lock();
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
@@ -99,6 +100,7 @@ fn findings(list: &[Finding]) -> Exit {
 }
 
 fn complain(text: &str) {
+    super::progress::end();
     let mut stderr = anstream::stderr().lock();
     let _ = writeln!(stderr, "{text}");
 }

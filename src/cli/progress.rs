@@ -26,6 +26,7 @@ use anstream::ColorChoice;
 use super::settings::Format;
 use crate::plan::{Event, Events};
 use row::Ink;
+pub(super) use screen::end;
 
 /// The sink for this terminal, or the lack of one.
 pub(super) fn events(format: Format) -> Events {

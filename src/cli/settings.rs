@@ -39,7 +39,9 @@ impl FromStr for Output {
         match Format::from_str(text, false) {
             Ok(format) => Ok(Self::Format(format)),
             Err(_) if text.contains(['.', '/']) => Ok(Self::File(text.into())),
-            Err(_) => Err("table, json or yaml is expected; for `image bundle` also a file, as fleet.tar or ./fleet".into()),
+            Err(_) => {
+                Err("table, json or yaml is expected; for `image bundle` also a file, as fleet.tar or ./fleet".into())
+            }
         }
     }
 }

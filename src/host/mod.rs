@@ -9,8 +9,8 @@ mod machine;
 
 pub use destination::{Destination, DestinationError, Host, HostName, SshDestination};
 pub use facts::{
-    CgroupVersion, EngineFacts, EngineSocket, Facts, HolderFacts, ImageStore, Listener, MachineFacts, NodeFacts, NodeState,
-    Unsupported,
+    CgroupVersion, EngineFacts, EngineSocket, Facts, HolderFacts, ImageStore, Listener, MachineFacts, NodeFacts,
+    NodeState, Unsupported,
 };
 pub use finding::{Finding, Severity};
 pub use machine::{ParseError, disk_script, machine_script, parse_disk, parse_machine};

@@ -135,7 +135,8 @@ async fn write(
         hint: Some(format!("{} bytes are needed in a folder that you may write to; `-o FILE` names another one", size)),
     };
     // As any file that the user makes: the umask takes its part.
-    let made = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).prefix(".k3arm-").tempfile_in(folder);
+    let made =
+        tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).prefix(".k3arm-").tempfile_in(folder);
     let mut file = made.map_err(fail)?;
     events.overall(Progress::Started { what: format!("writing {}", path.display()) });
     let (mut tar, mut done) = (std::pin::pin!(tar), 0);

@@ -5,37 +5,75 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::apply::{Journal, Workshop, apply};
+use crate::host::HostName;
 use crate::mirror::Mirror;
 use crate::oci::{Descriptor, Digest};
 use crate::plan::{Action, Events, Failure, Plan, Progress, Report};
 use crate::probe::Fleet;
+use crate::records::Rates;
 use crate::store::{Observer, Store};
 
 use super::Environment;
+use super::compression::Variants;
 use super::pinning::Resolved;
 
 /// How often it is told what has come from upstream.
 const TICK: Duration = Duration::from_millis(250);
 
+/// Where the images of a plan come from.
+pub(super) struct Cargo<'a> {
+    pub(super) resolved: &'a Resolved,
+    /// In forms of our own.
+    pub(super) variants: &'a Variants,
+}
+
 /// Carries out a plan whose images come from what was resolved.
 pub(super) async fn carry_out(
     plan: &Plan,
     fleet: &Fleet,
-    resolved: &Resolved,
+    cargo: Cargo<'_>,
     journal: &Journal,
     environment: &Environment,
 ) -> Result<Report, Failure> {
+    let Cargo { resolved, variants } = cargo;
     let store = Store::open(&environment.store).map_err(|e| Failure::new(&e, e.hint()))?;
     resolved.keep(&store).await?;
-    let store = match Fetching::of(plan, &store, &environment.events) {
+    let fetching = Fetching::of(plan, &store, &environment.events).map(Arc::new);
+    let store = match &fetching {
         Some(fetching) => store.with_observer(fetching.observer()),
         None => store,
     };
     let mirror = Mirror::start(store.clone()).map_err(|e| Failure::new(&e, None))?;
     let supplies = resolved.published();
-    let workshop =
-        Workshop { fleet, mirror: Some(&mirror), store: Some(&store), supplies: &supplies, events: &environment.events, journal };
-    Ok(apply(plan, &workshop).await)
+    let rates = Mutex::default();
+    let workshop = Workshop {
+        fleet,
+        mirror: Some(&mirror),
+        store: Some(&store),
+        supplies: &supplies,
+        variants,
+        rates: &rates,
+        events: &environment.events,
+        journal,
+    };
+    let report = apply(plan, &workshop).await;
+    remember(fetching.as_deref(), rates.into_inner().unwrap_or_else(PoisonError::into_inner), fleet, environment);
+    Ok(report)
+}
+
+/// Remembers how fast the links were. Where blobs had to be fetched first, hosts may have waited for them: then only the
+/// uplink's rate says something.
+fn remember(fetching: Option<&Fetching>, hosts: BTreeMap<HostName, f64>, fleet: &Fleet, environment: &Environment) {
+    let of_host = |(host, rate): (HostName, f64)| Some((fleet.get(&host)?.host.destination.to_string(), rate));
+    let measured = match fetching {
+        Some(fetching) => Rates { uplink: fetching.rate(), hosts: BTreeMap::new() },
+        None => Rates { uplink: None, hosts: hosts.into_iter().filter_map(of_host).collect() },
+    };
+    if measured != Rates::default()
+        && let Err(error) = environment.records.remember_rates(measured)
+    {
+        tracing::debug!(%error, "the links' rates are not remembered");
+    }
 }
 
 /// What comes from upstream in this run: every blob once, whatever the number of hosts.
@@ -43,7 +81,12 @@ struct Fetching {
     events: Events,
     total: u64,
     arrived: Mutex<(BTreeMap<Digest, u64>, Option<Instant>)>,
+    /// When the first bytes came and how many had come by then; when the last did.
+    pace: Mutex<Option<[(Instant, u64); 2]>>,
 }
+
+/// What comes in less time says nothing about the uplink.
+const LEAST: Duration = Duration::from_secs(3);
 
 impl Fetching {
     /// `None` if nothing has to be fetched.
@@ -57,13 +100,20 @@ impl Fetching {
         let total = wanted.iter().fold(0_u64, |sum, (_, size)| sum.saturating_add(*size));
         (total > 0).then(|| {
             events.overall(Progress::Bytes { done: 0, total });
-            Self { events: events.clone(), total, arrived: Mutex::default() }
+            Self { events: events.clone(), total, arrived: Mutex::default(), pace: Mutex::default() }
         })
     }
 
-    fn observer(self) -> Observer {
-        let shared = Arc::new(self);
+    fn observer(self: &Arc<Self>) -> Observer {
+        let shared = self.clone();
         Arc::new(move |digest, written| shared.arrived(digest, written))
+    }
+
+    /// Bytes per second from upstream, if enough came to tell.
+    fn rate(&self) -> Option<f64> {
+        let [(began, from), (ended, to)] = (*self.pace.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let time = ended.duration_since(began);
+        (time >= LEAST).then(|| to.saturating_sub(from) as f64 / time.as_secs_f64())
     }
 
     fn arrived(&self, digest: &Digest, written: u64) {
@@ -71,6 +121,10 @@ impl Fetching {
         let (blobs, told) = &mut *arrived;
         blobs.insert(digest.clone(), written);
         let done = blobs.values().fold(0, |sum: u64, written| sum.saturating_add(*written)).min(self.total);
+        let now = (Instant::now(), done);
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        *pace = Some([pace.map_or(now, |[first, _]| first), now]);
+        drop(pace);
         if done == self.total || told.is_none_or(|told| told.elapsed() >= TICK) {
             *told = Some(Instant::now());
             self.events.overall(Progress::Bytes { done, total: self.total });

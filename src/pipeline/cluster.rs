@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Mutex;
 
 use serde::Serialize;
 
@@ -143,6 +144,8 @@ async fn delete_on(request: &DeleteRequest, probed: Probed, environment: &Enviro
             mirror: None,
             store: None,
             supplies: &BTreeMap::new(),
+            variants: &BTreeMap::new(),
+            rates: &Mutex::default(),
             events: &environment.events,
             journal: &journal,
         };

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use crate::apply::{Awaited, AwaitedNode, Journal, Settled, settle};
 use crate::cluster::names::{LABEL_CLUSTER, LABEL_CLUSTER_ID, container_name};
 use crate::cluster::{CONFIG_PATH, Cluster, ClusterName, Identity, Role};
+use crate::economy::Recompress;
 use crate::host::{Destination, Finding, Host, NodeFacts};
 use crate::kube::{Kubeconfig, NodeStatus};
 use crate::plan::{Failure, Plan, Progress, Report, Ways};
@@ -14,7 +15,8 @@ use crate::probe::{Connection, Fleet};
 use crate::provision::{Comparison, Wanted};
 use crate::{preflight, prewarm as stage, provision};
 
-use super::carry::carry_out;
+use super::carry::{Cargo, carry_out};
+use super::compression::{Compressing, Variants};
 use super::needs::Needs;
 use super::pinning::{Resolved, pin, tell};
 use super::prewarm::{node_images, server_memory, wanted};
@@ -35,6 +37,8 @@ pub struct CreateRequest {
     pub sourcing: Sourcing,
     /// By which ways they go.
     pub ways: Ways,
+    /// In which form layers travel.
+    pub recompress: Recompress,
     /// Only say what would be done.
     pub dry_run: bool,
     /// Leave what was made when it fails.
@@ -59,10 +63,17 @@ struct Prepared {
     probed: Probed,
     sourced: Sourced,
     resolved: Resolved,
+    variants: Variants,
     wanted: Wanted,
     plan: Plan,
     /// What follows when all nodes are Ready.
     finish: Plan,
+}
+
+impl Prepared {
+    fn cargo(&self) -> Cargo<'_> {
+        Cargo { resolved: &self.resolved, variants: &self.variants }
+    }
 }
 
 /// Makes a cluster, or what is missing of it.
@@ -144,8 +155,8 @@ async fn create_on(
     prepared.sourced.keep(&prepared.resolved, environment)?;
     environment.records.add(&request.cluster.name, members).map_err(|e| Failure::new(&e, None))?;
     if !prepared.plan.is_empty() {
-        let Prepared { plan, probed, resolved, .. } = &prepared;
-        let report = carry_out(plan, &probed.fleet, resolved, journal, environment).await?;
+        let Prepared { plan, probed, .. } = &prepared;
+        let report = carry_out(plan, &probed.fleet, prepared.cargo(), journal, environment).await?;
         let failures: Vec<Failure> = report.failures().cloned().collect();
         if !failures.is_empty() {
             return Err(Stop::Failures(failures));
@@ -163,8 +174,8 @@ async fn finish(prepared: &Prepared, environment: &Environment) -> Result<(), Fa
     if prepared.finish.is_empty() {
         return Ok(());
     }
-    let Prepared { finish, probed, resolved, .. } = prepared;
-    let report = carry_out(finish, &probed.fleet, resolved, &Journal::default(), environment).await?;
+    let Prepared { finish, probed, .. } = prepared;
+    let report = carry_out(finish, &probed.fleet, prepared.cargo(), &Journal::default(), environment).await?;
     for failure in report.failures() {
         environment.events.overall(Progress::Warning { what: failure.to_string() });
     }
@@ -196,7 +207,15 @@ async fn prepare(request: &CreateRequest, mut probed: Probed, environment: &Envi
     let images = node_images(cluster, &on_hosts, (&needs, &resolved), &probed);
     let wanted = provision::want(cluster, &images, &probed.facts).map_err(Stop::Findings)?;
     let comparison = Comparison::of(&wanted, &probed.facts).map_err(Stop::Findings)?;
-    let prewarm = stage::steps(&on_hosts, &probed.facts, request.ways).map_err(Stop::Findings)?;
+    let mut prewarm = stage::steps(&on_hosts, &probed.facts, request.ways).map_err(Stop::Findings)?;
+    let compressing = Compressing {
+        wish: request.recompress,
+        resolved: &resolved,
+        probed: &probed,
+        dry_run: request.dry_run,
+        environment,
+    };
+    let variants = compressing.settle(&mut prewarm).await?;
     let mut findings = stage::findings(&prewarm, &probed.facts);
     let memory = wanted.nodes.first().map_or(0, |server| server.memory);
     findings.extend(preflight::profile_notes(cluster, memory));
@@ -204,7 +223,7 @@ async fn prepare(request: &CreateRequest, mut probed: Probed, environment: &Envi
     let identity = identity(&comparison, &probed).await?;
     let plan = comparison.plan(&wanted, &identity, prewarm);
     let finish = comparison.finish(&wanted);
-    Ok(Prepared { probed, sourced, resolved, wanted, plan, finish })
+    Ok(Prepared { probed, sourced, resolved, variants, wanted, plan, finish })
 }
 
 fn is_refusal(finding: &Finding) -> bool {

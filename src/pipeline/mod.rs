@@ -5,6 +5,7 @@
 mod bundle;
 mod carry;
 mod cluster;
+mod compression;
 mod create;
 mod interrupt;
 mod needs;

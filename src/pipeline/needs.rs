@@ -1,5 +1,7 @@
 //! All images that a cluster needs: k3s itself, what k3s starts of its own accord, and what the user wants inside.
 
+use std::time::Duration;
+
 use crate::cluster::{Cluster, Component, Release, ReleaseImages, Role, Source, SystemImages, UnknownRelease};
 use crate::host::{Facts, Finding, ImageStore, Severity};
 use crate::oci::{PinnedImage, Reference};
@@ -9,6 +11,9 @@ use crate::prewarm::image_on_host;
 use super::Environment;
 use super::pinning::{Resolved, Wish, reference};
 use super::sourcing::Sourced;
+
+/// How long the release's list of images may take: there is a catalogue, and the lock keeps what was found.
+const LIST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a cluster needs, and where it is to be taken from.
 pub(super) struct Needs {
@@ -104,10 +109,12 @@ async fn release_images(
         let parts = held.filter(is_other).filter(|image| Component::of(image).is_some());
         return Ok(Ok(ReleaseImages::listed(&release, parts.collect())));
     }
-    match environment.registry.release_images(&release.to_string()).await {
-        Ok(list) => Ok(Ok(ReleaseImages::listed(&release, list))),
-        Err(error) => {
-            tracing::debug!(%error, "the release's own list of images cannot be had");
+    let version = release.to_string();
+    let list = tokio::time::timeout(LIST_PATIENCE, environment.registry.release_images(&version)).await;
+    match list {
+        Ok(Ok(list)) => Ok(Ok(ReleaseImages::listed(&release, list))),
+        unavailable => {
+            tracing::debug!(?unavailable, "the release's own list of images cannot be had");
             Ok(ReleaseImages::catalogued(&release))
         }
     }

@@ -31,9 +31,16 @@ impl Origin {
                 let missing = || Failure {
                     host: None,
                     message: format!("{} does not hold {}", archive.name().display(), reference.familiar()),
-                    hint: Some("`k3arm image bundle -f k3arm.yaml -o FILE` makes one that holds all that a cluster needs".into()),
+                    hint: Some(
+                        "`k3arm image bundle -f k3arm.yaml -o FILE` makes one that holds all that a cluster needs"
+                            .into(),
+                    ),
                 };
-                let held = archive.images().iter().find(|image| image.reference.as_ref() == Some(reference)).ok_or_else(missing)?;
+                let held = archive
+                    .images()
+                    .iter()
+                    .find(|image| image.reference.as_ref() == Some(reference))
+                    .ok_or_else(missing)?;
                 from_archive(archive, &held.root).await
             }
         }

@@ -44,7 +44,9 @@ impl Wish {
         let nothing = || Failure {
             host: None,
             message: format!("no image in {} has a full name", archive.name().display()),
-            hint: Some("name it when it is made: `docker save NAME:TAG`, `skopeo copy … oci-archive:FILE:NAME:TAG`".into()),
+            hint: Some(
+                "name it when it is made: `docker save NAME:TAG`, `skopeo copy … oci-archive:FILE:NAME:TAG`".into(),
+            ),
         };
         if wishes.is_empty() { Err(nothing()) } else { Ok(wishes) }
     }

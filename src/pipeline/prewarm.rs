@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use crate::apply::Journal;
 use crate::cluster::{Cluster, Member, Source};
+use crate::economy::Recompress;
 use crate::host::{Host, HostName, Severity};
 use crate::oci::{PinnedImage, ReferenceError};
 use crate::plan::{Failure, ImageOnHost, Outcome, Plan, Report, Step, Ways};
 use crate::provision::{Images, NodeImages};
 use crate::{preflight, prewarm as stage, probe, provision};
 
-use super::carry::carry_out;
+use super::carry::{Cargo, carry_out};
+use super::compression::Compressing;
 use super::needs::Needs;
 use super::pinning::{Resolved, Wish, pin};
 use super::sourcing::{Place, Sourced, Sourcing, open};
@@ -54,6 +56,8 @@ pub struct PrewarmRequest {
     pub sourcing: Sourcing,
     /// By which ways they go.
     pub ways: Ways,
+    /// In which form layers travel.
+    pub recompress: Recompress,
     /// Only say what would be done.
     pub dry_run: bool,
 }
@@ -78,18 +82,25 @@ pub async fn prewarm(request: PrewarmRequest, environment: &Environment) -> Resu
     let hosts: Vec<Host> = request.hosts.iter().chain(members.map(|member| &member.host)).cloned().collect();
     let probed = connect(&hosts, environment).await?;
     let fleet = probed.fleet.clone();
-    let run = prewarm_on(&request, probed, environment);
+    let journal = Journal::default();
+    let run = prewarm_on(&request, probed, &journal, environment);
     let result = tokio::select! {
         result = Box::pin(run) => result,
         () = environment.interrupt.raised() => Err(Stop::Interrupted(Vec::new())),
     };
+    // Holders that are not full; images that are pulled stay.
+    let left = journal.roll_back(&fleet).await;
     disconnect(fleet).await;
-    result
+    match result {
+        Err(Stop::Interrupted(_)) => Err(Stop::Interrupted(left)),
+        other => other,
+    }
 }
 
 async fn prewarm_on(
     request: &PrewarmRequest,
     mut probed: Probed,
+    journal: &Journal,
     environment: &Environment,
 ) -> Result<Prewarmed, Stop> {
     let mut report = Report::default();
@@ -117,7 +128,15 @@ async fn prewarm_on(
         let images = node_images(cluster, &wanted, (needs, &resolved), &probed);
         steps.extend(provision::placements(cluster, &images, &probed.facts));
     }
-    let steps = without_full_disks(steps, &mut probed, &mut report);
+    let mut steps = without_full_disks(steps, &mut probed, &mut report);
+    let compressing = Compressing {
+        wish: request.recompress,
+        resolved: &resolved,
+        probed: &probed,
+        dry_run: request.dry_run,
+        environment,
+    };
+    let variants = compressing.settle(&mut steps).await?;
     present(&wanted, &probed, &mut report);
     let mut plan = Plan::default();
     plan.push("Prewarm", steps);
@@ -125,7 +144,8 @@ async fn prewarm_on(
         sourced.keep(&resolved, environment)?;
     }
     if !request.dry_run && !plan.is_empty() {
-        let applied = carry_out(&plan, &probed.fleet, &resolved, &Journal::default(), environment).await?;
+        let cargo = Cargo { resolved: &resolved, variants: &variants };
+        let applied = carry_out(&plan, &probed.fleet, cargo, journal, environment).await?;
         report.outcomes.extend(applied.outcomes);
     }
     Ok(Prewarmed { plan, report, images: resolved.images })

@@ -6,4 +6,6 @@ mod step;
 
 pub use event::{Event, Events, Progress};
 pub use report::{Failure, Outcome, Report};
-pub use step::{Action, Delivery, ImageOnHost, Phase, Placement, Plan, PlannedNode, RemovedNode, Share, Step, Via, Ways, spec_hash};
+pub use step::{
+    Action, Delivery, ImageOnHost, Phase, Placement, Plan, PlannedNode, RemovedNode, Share, Step, Via, Ways, spec_hash,
+};

@@ -131,6 +131,9 @@ pub struct Delivery {
     pub via: Via,
     /// How many of the image's layers, from the lowest, the engine holds already: they do not travel.
     pub held_layers: usize,
+    /// The same image with layers in fewer bytes, under a manifest of our own; `None` if it goes as it was published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub travels_as: Option<PlatformImage>,
 }
 
 /// The two ways into an engine. Both end with the same image.
@@ -163,9 +166,14 @@ pub struct Share {
 }
 
 impl Delivery {
+    /// The image in the form in which it travels.
+    pub fn travelling(&self) -> &PlatformImage {
+        self.travels_as.as_ref().unwrap_or(&self.image.image)
+    }
+
     /// Layers that the engine lacks, lowest first.
     pub fn missing_layers(&self) -> &[Descriptor] {
-        self.image.image.layers.get(self.held_layers..).unwrap_or_default()
+        self.travelling().layers.get(self.held_layers..).unwrap_or_default()
     }
 
     /// What has to travel.
@@ -176,7 +184,7 @@ impl Delivery {
 
     /// What does not.
     pub fn held(&self) -> Share {
-        let held = self.image.image.layers.get(..self.held_layers).unwrap_or_default();
+        let held = self.travelling().layers.get(..self.held_layers).unwrap_or_default();
         Share { layers: held.len(), bytes: total(held) }
     }
 }
@@ -282,7 +290,17 @@ impl fmt::Display for Delivery {
         let Self { image, via, .. } = self;
         let (missing, held) = (self.missing(), self.held());
         let megabytes = |bytes: u64| bytes as f64 / 1e6;
-        write!(f, "{via} {} for {} ({}): ", image.reference.familiar(), image.platform, image.image.manifest.digest.short())?;
+        write!(
+            f,
+            "{via} {} for {} ({}): ",
+            image.reference.familiar(),
+            image.platform,
+            image.image.manifest.digest.short()
+        )?;
+        if self.travels_as.is_some() {
+            let published = total(image.image.layers.get(self.held_layers..).unwrap_or_default());
+            write!(f, "recompressed from {:.1} MB to ", megabytes(published))?;
+        }
         match (missing.layers, held.layers) {
             (_, 0) => write!(f, "{:.1} MB", megabytes(missing.bytes)),
             (0, _) => f.write_str("all layers are there"),

@@ -67,7 +67,8 @@ fn removal(holder: &HolderFacts, volumes: Vec<String>) -> Action {
 
 /// Holders of a cluster; with their containers gone, their volumes are left ones.
 pub(super) fn holders<'a>(cluster: &'a ClusterName, facts: &'a Facts) -> impl Iterator<Item = Action> + 'a {
-    let is_ours = |holder: &&HolderFacts| holder.labels.get(LABEL_IMAGES_OF).is_some_and(|name| name == cluster.as_str());
+    let is_ours =
+        |holder: &&HolderFacts| holder.labels.get(LABEL_IMAGES_OF).is_some_and(|name| name == cluster.as_str());
     facts.holders.iter().filter(is_ours).map(|holder| removal(holder, Vec::new()))
 }
 

@@ -53,7 +53,10 @@ fn facts(last: u8, store: ImageStore) -> Facts {
         },
         nodes: Vec::new(),
         volumes: BTreeMap::new(),
-        images: BTreeMap::new(), layers: Default::default(), can_reverse: None, holders: Vec::new(),
+        images: BTreeMap::new(),
+        layers: Default::default(),
+        can_reverse: None,
+        holders: Vec::new(),
     }
 }
 
@@ -87,7 +90,10 @@ fn image() -> PinnedImage {
 /// The stages from facts to plan, as the pipeline runs them.
 fn plan(cluster: &Cluster, fleet: &BTreeMap<HostName, Facts>, identity: &Identity) -> Result<Plan, Vec<Finding>> {
     let on_hosts = prewarm::wanted(&[image()], fleet);
-    let images = on_hosts.iter().map(|(host, images)| (host.clone(), NodeImages { node: images[0].clone(), inside: Vec::new() })).collect();
+    let images = on_hosts
+        .iter()
+        .map(|(host, images)| (host.clone(), NodeImages { node: images[0].clone(), inside: Vec::new() }))
+        .collect();
     let wanted = Wanted::new(cluster, &images, fleet)?;
     let comparison = Comparison::of(&wanted, fleet)?;
     Ok(comparison.plan(&wanted, identity, prewarm::steps(&on_hosts, fleet, Ways::Auto)?))

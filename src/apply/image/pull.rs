@@ -7,7 +7,9 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::{Course, unavailable};
 use crate::apply::failure;
 use crate::docker::Error;
+use crate::host::ImageStore;
 use crate::mirror::{Door, Mirror};
+use crate::oci::Digest;
 use crate::plan::{Failure, ImageOnHost};
 use crate::probe::Connection;
 
@@ -21,27 +23,55 @@ pub(super) async fn pull(course: &Course<'_>, mirror: &Mirror) -> Result<u64, Fa
     let Course { delivery, connection, supply, .. } = course;
     let door = mirror.door();
     let path = door.publish((*supply).clone());
+    if let Some(variant) = course.variant {
+        door.publish(variant.clone());
+    }
     let port = connection.session.reverse(mirror.address()).await;
     let port = port.map_err(|e| Failure::new(&e, e.hint()).on(&connection.host.name))?;
     let name = format!("127.0.0.1:{port}/{path}");
+    let published = delivery.image.pull_digest();
+    match &delivery.travels_as {
+        None => patiently(course, &name, published, &door).await?,
+        Some(variant) => {
+            patiently(course, &name, &variant.manifest.digest, &door).await?;
+            if delivery.image.store == ImageStore::Containerd {
+                // The layers are unpacked now: under the published digest nothing but documents moves.
+                patiently(course, &name, published, &door).await?;
+            }
+        }
+    }
+    let pulled = match (&delivery.travels_as, delivery.image.store) {
+        (Some(variant), ImageStore::Classic) => &variant.manifest.digest,
+        _ => published,
+    };
+    settle_names(&delivery.image, &format!("{name}@{pulled}"), connection).await?;
+    Ok(door.served())
+}
+
+/// Pulls by this digest, again where the engine gave up for no reason of ours.
+async fn patiently(course: &Course<'_>, name: &str, digest: &Digest, door: &Door) -> Result<(), Failure> {
     let mut attempts = 1;
-    while let Err(failure) = attempt(course, &name, &door).await? {
+    while let Err(failure) = attempt(course, name, digest, door).await? {
         if attempts == ATTEMPTS {
             return Err(failure);
         }
         attempts += 1;
-        tracing::debug!(host = %connection.host.name, "pulling again: {}", failure.message);
+        tracing::debug!(host = %course.connection.host.name, "pulling again: {}", failure.message);
     }
-    settle_names(&delivery.image, &name, connection).await?;
-    Ok(door.served())
+    Ok(())
 }
 
 /// Pulls under the temporary name, telling how far it is. The inner failure is worth another attempt: the engine gave up,
 /// although the mirror gave all that it was asked for.
-async fn attempt(course: &Course<'_>, name: &str, door: &Door) -> Result<Result<(), Failure>, Failure> {
+async fn attempt(
+    course: &Course<'_>,
+    name: &str,
+    digest: &Digest,
+    door: &Door,
+) -> Result<Result<(), Failure>, Failure> {
     let Course { delivery, connection, meter, .. } = course;
     let (image, quiet) = (&delivery.image, |_| ());
-    let pull = connection.engine.pull(name, image.pull_digest(), &image.platform, &quiet);
+    let pull = connection.engine.pull(name, digest, &image.platform, &quiet);
     let mut pull = std::pin::pin!(pull);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -63,12 +93,11 @@ async fn attempt(course: &Course<'_>, name: &str, door: &Door) -> Result<Result<
 }
 
 /// Gives the image its canonical name and removes temporary ones.
-async fn settle_names(image: &ImageOnHost, name: &str, connection: &Connection) -> Result<(), Failure> {
+async fn settle_names(image: &ImageOnHost, pulled: &str, connection: &Connection) -> Result<(), Failure> {
     let engine = &connection.engine;
     let fail = |error| failure(connection, &error);
-    let pulled = format!("{name}@{}", image.pull_digest());
-    engine.tag(&pulled, &image.reference).await.map_err(fail)?;
-    engine.untag(&pulled).await.map_err(fail)?;
+    engine.tag(pulled, &image.reference).await.map_err(fail)?;
+    engine.untag(pulled).await.map_err(fail)?;
     sweep(image, connection).await
 }
 

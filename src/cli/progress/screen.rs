@@ -86,7 +86,7 @@ impl Drop for Owner {
 }
 
 /// Takes the block off the terminal; from now on there are plain lines. Nothing, if none is drawn.
-fn end() {
+pub(in crate::cli) fn end() {
     let screen = lock(&SCREEN).upgrade();
     if let Some(screen) = screen {
         screen.end();
