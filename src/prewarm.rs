@@ -123,5 +123,4 @@ pub fn findings(steps: &[Step], fleet: &BTreeMap<HostName, Facts>) -> Vec<Findin
 }
 
 #[cfg(test)]
-#[path = "prewarm_tests.rs"]
 mod tests;
