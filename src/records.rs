@@ -2,6 +2,7 @@
 //!
 //! A cache: what stands on the hosts is the truth, and a lost record loses nothing (`--host` names them again).
 
+mod placed;
 mod rates;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::ClusterName;
 use crate::host::{Destination, Host, HostName};
 
+pub use placed::Placed;
 pub use rates::Rates;
 
 /// A folder with one small file a cluster.

@@ -24,7 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("docker", &["cluster", "host", "oci"]),
     ("kube", &["cluster"]),
     ("lockfile", &["oci"]),
-    ("records", &["cluster", "host"]),
+    ("records", &["cluster", "host", "oci"]),
     ("registry", &["oci"]),
     ("ssh", &["host"]),
     ("store", &["oci"]),

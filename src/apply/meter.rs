@@ -10,6 +10,8 @@ use crate::plan::{Events, Progress, Step};
 const RUN_UP: Duration = Duration::from_secs(2);
 /// What is shorter says nothing about a link.
 const LEAST: Duration = Duration::from_secs(1);
+/// So is what is smaller.
+const LEAST_BYTES: u64 = 2 << 20;
 
 /// One host's count over all the steps of a phase, so that its progress does not begin anew with every image.
 pub(super) struct Meter<'a> {
@@ -52,8 +54,8 @@ impl Pace {
 
     fn rate(&self) -> Option<f64> {
         let ((began, from), (ended, to)) = (self.from?, self.last?);
-        let time = ended.duration_since(began);
-        (time >= LEAST).then(|| to.saturating_sub(from) as f64 / time.as_secs_f64())
+        let (time, bytes) = (ended.duration_since(began), to.saturating_sub(from));
+        (time >= LEAST && bytes >= LEAST_BYTES).then(|| bytes as f64 / time.as_secs_f64())
     }
 }
 

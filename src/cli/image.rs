@@ -13,7 +13,8 @@ use crate::economy::Recompress;
 use crate::host::{Destination, Host};
 use crate::oci::{PinnedImage, Platform};
 use crate::pipeline::{
-    self, BundleRequest, Bundled, Environment, Pick, Place, PrewarmRequest, Prewarmed, ResolveRequest, Sourcing,
+    self, BundleRequest, Bundled, Environment, ListedImage, Pick, Place, PrewarmRequest, Prewarmed, PruneReport,
+    PruneRequest, ResolveRequest, Sourcing,
 };
 use crate::plan::{Failure, Outcome, Via, Ways};
 
@@ -28,7 +29,18 @@ pub(super) enum Image {
     /// Write all images of a cluster into one file, for hosts and machines without internet
     #[command(after_help = BUNDLE_EXAMPLES)]
     Bundle(Bundle),
+    /// List the images of hosts: their size, whether a container uses them, whether k3arm has brought them
+    List(List),
+    /// Remove what k3arm has brought and nothing uses: from hosts, and from the store on this machine
+    #[command(after_help = PRUNE_EXAMPLES)]
+    Prune(Prune),
 }
+
+const PRUNE_EXAMPLES: &str = "\
+Examples:
+  k3arm image prune                                    the store: what no host has of it any more
+  k3arm image prune --host pi@pi1 --host pi@pi2 --dry-run
+  k3arm image prune --all                              the whole store";
 
 const RESOLVE_EXAMPLES: &str = "\
 Examples:
@@ -148,12 +160,46 @@ pub(super) struct Bundle {
     dry_run: bool,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Where: user@host, ssh://user@host:port, an alias, or local (the default)
+    #[arg(long, value_name = "HOST", conflicts_with = "file")]
+    host: Vec<Host>,
+    /// The hosts of a cluster file
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Prune {
+    /// Remove images from this host too
+    #[arg(long, value_name = "HOST", conflicts_with = "file")]
+    host: Vec<Host>,
+    /// Remove images from the hosts of a cluster file too
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Empty the store, whatever hosts hold
+    #[arg(long)]
+    all: bool,
+    /// Only say what would go
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Hosts by name, or those of a cluster file.
+fn hosts(named: Vec<Host>, file: Option<&Path>) -> Result<Vec<Host>, Failure> {
+    let Some(file) = file else { return Ok(super::cluster::each_once(named)) };
+    Ok(super::cluster::read_file(file)?.members.into_iter().map(|member| member.host).collect())
+}
+
 impl Image {
     pub(super) async fn run(self, environment: Environment, format: Format, file: Option<PathBuf>) -> Exit {
         match self {
             Self::Resolve(arguments) => arguments.run(&environment, format).await,
             Self::Prewarm(arguments) => arguments.run(&environment, format).await,
             Self::Bundle(arguments) => arguments.run(&environment, format, file).await,
+            Self::List(arguments) => arguments.run(&environment, format).await,
+            Self::Prune(arguments) => arguments.run(&environment, format).await,
         }
     }
 }
@@ -265,6 +311,62 @@ fn contents(bundled: &Bundled) -> String {
     let rows: Vec<Vec<String>> = bundled.images.iter().map(row).collect();
     let table = output::table(&["IMAGE", "DIGEST", "PLATFORMS", "COMPRESSED"], &rows);
     format!("{table}{} in all\n", output::bytes(bundled.size))
+}
+
+impl List {
+    async fn run(self, environment: &Environment, format: Format) -> Exit {
+        let hosts = match hosts(self.host, self.file.as_deref()) {
+            Ok(hosts) if hosts.is_empty() => vec![Host::of(Destination::Local)],
+            Ok(hosts) => hosts,
+            Err(failure) => return output::failures(&[failure], Exit::Usage),
+        };
+        match pipeline::image_list(&hosts, environment).await {
+            Ok((images, failures)) => {
+                output::data(format, &images, || listed(&images));
+                match (failures.len(), hosts.len()) {
+                    (0, _) => Exit::Done,
+                    (failed, all) if failed < all => output::failures(&failures, Exit::Partial),
+                    _ => output::failures(&failures, Exit::Failed),
+                }
+            }
+            Err(stop) => output::stop(stop),
+        }
+    }
+}
+
+fn listed(images: &[ListedImage]) -> String {
+    let row = |image: &ListedImage| {
+        let id = image.id.as_ref().and_then(|id| id.get(7..19)).unwrap_or("-").to_string();
+        let size = image.size.map_or_else(|| "-".into(), output::bytes);
+        let mark = |is: bool| if is { "yes" } else { "-" }.to_string();
+        vec![image.host.to_string(), image.name.clone(), id, size, mark(image.used), mark(image.placed)]
+    };
+    let rows: Vec<Vec<String>> = images.iter().map(row).collect();
+    output::table(&["HOST", "IMAGE", "ID", "SIZE", "USED", "BY K3ARM"], &rows)
+}
+
+impl Prune {
+    async fn run(self, environment: &Environment, format: Format) -> Exit {
+        let hosts = match hosts(self.host, self.file.as_deref()) {
+            Ok(hosts) => hosts,
+            Err(failure) => return output::failures(&[failure], Exit::Usage),
+        };
+        let request = PruneRequest { hosts, all: self.all, dry_run: self.dry_run };
+        match pipeline::prune(request, environment).await {
+            Ok(report) => {
+                output::data(format, &report, || pruned(&report, self.dry_run));
+                if report.failures.is_empty() { Exit::Done } else { output::failures(&report.failures, Exit::Partial) }
+            }
+            Err(stop) => output::stop(stop),
+        }
+    }
+}
+
+fn pruned(report: &PruneReport, dry_run: bool) -> String {
+    let verb = if dry_run { "would remove" } else { "removed" };
+    let images = report.images.iter().map(|image| format!("{}: {verb} {}\n", image.host, image.name));
+    let (blobs, bytes) = (report.store.blobs, output::bytes(report.store.bytes));
+    images.collect::<String>() + &format!("store: {verb} {blobs} blobs, {bytes}\n")
 }
 
 fn told(done: &Prewarmed, dry_run: bool) -> String {

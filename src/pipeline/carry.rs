@@ -8,7 +8,7 @@ use crate::apply::{Journal, Workshop, apply};
 use crate::host::HostName;
 use crate::mirror::Mirror;
 use crate::oci::{Descriptor, Digest};
-use crate::plan::{Action, Events, Failure, Plan, Progress, Report};
+use crate::plan::{Action, Delivery, Events, Failure, Outcome, Plan, Progress, Report};
 use crate::probe::Fleet;
 use crate::records::Rates;
 use crate::store::{Observer, Store};
@@ -57,8 +57,35 @@ pub(super) async fn carry_out(
         journal,
     };
     let report = apply(plan, &workshop).await;
+    remember_placed(plan, &report, fleet, environment)?;
     remember(fetching.as_deref(), rates.into_inner().unwrap_or_else(PoisonError::into_inner), fleet, environment);
     Ok(report)
+}
+
+/// Remembers which images this run has brought to which engine.
+fn remember_placed(plan: &Plan, report: &Report, fleet: &Fleet, environment: &Environment) -> Result<(), Failure> {
+    let came = |host: &HostName, delivery: &Delivery| {
+        let subject = delivery.image.reference.familiar();
+        let same = |outcome: &&Outcome| outcome.host == *host && outcome.subject == subject;
+        report.outcomes.iter().filter(same).any(|outcome| outcome.failure.is_none())
+    };
+    let mut by_host: BTreeMap<&HostName, Vec<&Delivery>> = BTreeMap::new();
+    for step in plan.steps() {
+        if let Action::Prewarm(delivery) = &step.action
+            && came(&step.host, delivery)
+        {
+            by_host.entry(&step.host).or_default().push(delivery);
+        }
+    }
+    let records = &environment.records;
+    for (host, deliveries) in by_host {
+        let Some(connection) = fleet.get(host) else { continue };
+        let destination = &connection.host.destination;
+        let mut placed = records.placed(destination).unwrap_or_default();
+        placed.extend(deliveries.iter().map(|one| (one.image.reference.clone(), one.image.id().clone())));
+        records.set_placed(destination, placed).map_err(|e| Failure::new(&e, None))?;
+    }
+    Ok(())
 }
 
 /// Remembers how fast the links were. Where blobs had to be fetched first, hosts may have waited for them: then only the

@@ -88,7 +88,11 @@ impl Compressing<'_> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let mut figures = Figures { uplink: rates.uplink, cores, ..Figures::default() };
         for (digest, (layer, _)) in layers {
-            let made = found(recompressor, layer).await?.map(|made| made.size);
+            let made = match found(recompressor, layer).await? {
+                Some(Form::AsPublished) => continue,
+                Some(Form::Made(made)) => Some(made.size),
+                None => None,
+            };
             let (size, is_held) = (layer.descriptor.size, store.has(&layer.descriptor));
             let layer = LayerFigures { size, is_held, made, ..LayerFigures::default() };
             figures.layers.insert(digest.clone(), layer);
@@ -182,7 +186,7 @@ impl Compressing<'_> {
         let mut made = BTreeMap::new();
         for layer in Layer::of(&delivery.image.image).split_off(delivery.held_layers) {
             if decision.route(&layer.descriptor.digest, host) != Route::AsPublished
-                && let Some(form) = found(recompressor, &layer).await?
+                && let Some(Form::Made(form)) = found(recompressor, &layer).await?
             {
                 made.insert(layer.descriptor.digest, form);
             }
@@ -215,13 +219,10 @@ fn compressible(action: &mut Action) -> Option<&mut Delivery> {
     }
 }
 
-/// The smallest zstd form that the store has of a layer.
-async fn found(recompressor: &Recompressor, layer: &Layer) -> Result<Option<Descriptor>, Failure> {
+/// What is known of a layer as zstd: the smallest form in the store, or that there is nothing to gain.
+async fn found(recompressor: &Recompressor, layer: &Layer) -> Result<Option<Form>, Failure> {
     let Some(any) = ZstdLevel::new(1) else { return Ok(None) };
-    match recompressor.find(layer, Compression::Zstd(any)).await.map_err(|e| Failure::new(&e, e.hint()))? {
-        Some(Form::Made(made)) => Ok(Some(made)),
-        _ => Ok(None),
-    }
+    recompressor.find(layer, Compression::Zstd(any)).await.map_err(|e| Failure::new(&e, e.hint()))
 }
 
 /// A source of blobs that only the store has.

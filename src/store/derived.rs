@@ -105,6 +105,15 @@ impl Store {
         self.shared.layout.replace(&path, &bytes)
     }
 
+    /// Removes the records of layers for which `keep` says no.
+    pub(super) fn forget_derivations(&self, keep: impl Fn(&Digest) -> bool) {
+        for entry in fs::read_dir(self.derivation_folder()).into_iter().flatten().flatten() {
+            if read(&entry.path()).is_none_or(|one| !keep(&one.original.digest)) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
     fn derivation_folder(&self) -> PathBuf {
         self.root().join("recompressed")
     }

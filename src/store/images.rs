@@ -12,7 +12,7 @@ use crate::oci::{Descriptor, MAX_MANIFEST_BYTES, Reference};
 use super::{Error, Store, blocking};
 
 /// The annotation that names an image in an image layout (OCI image spec, "Pre-Defined Annotation Keys").
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// The same for containerd and Docker, when they import the layout.
 const CONTAINERD_NAME: &str = "io.containerd.image.name";
@@ -22,10 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct IndexFile {
+pub(super) struct IndexFile {
     schema_version: u32,
     #[serde(default)]
-    manifests: Vec<Descriptor>,
+    pub(super) manifests: Vec<Descriptor>,
 }
 
 impl Store {
@@ -66,7 +66,7 @@ impl Store {
     }
 
     /// The lock is on `oci-layout`, which is never replaced.
-    async fn lock_index(&self) -> Result<File, Error> {
+    pub(super) async fn lock_index(&self) -> Result<File, Error> {
         let path = self.root().join("oci-layout");
         let file = File::open(&path).map_err(|error| Error::io("opening", &path, error))?;
         let mut ticks = interval(Duration::from_millis(10));
@@ -79,7 +79,7 @@ impl Store {
         Ok(file)
     }
 
-    fn read_index(&self) -> Result<IndexFile, Error> {
+    pub(super) fn read_index(&self) -> Result<IndexFile, Error> {
         use io::Read;
         let path = self.root().join("index.json");
         let mut bytes = Vec::new();
@@ -89,7 +89,7 @@ impl Store {
         serde_json::from_slice(&bytes).map_err(|error| Error::Index { path, source: error.into() })
     }
 
-    fn write_index(&self, index: &IndexFile) -> Result<(), Error> {
+    pub(super) fn write_index(&self, index: &IndexFile) -> Result<(), Error> {
         let path = self.root().join("index.json");
         let bytes =
             serde_json::to_vec(index).map_err(|error| Error::Index { path: path.clone(), source: error.into() })?;

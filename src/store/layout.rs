@@ -41,7 +41,7 @@ impl Layout {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         let root = std::path::absolute(path).map_err(|error| Error::io("finding", path, error))?;
         let layout = Self { root };
-        for folder in [layout.root.join("blobs/sha256"), layout.ingest()] {
+        for folder in [layout.blobs(), layout.ingest()] {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
             made.map_err(|error| Error::io("creating", &folder, error))?;
         }
@@ -61,8 +61,12 @@ impl Layout {
         self.root.join("ingest")
     }
 
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.root.join("blobs/sha256")
+    }
+
     pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
-        self.root.join("blobs/sha256").join(digest.hex())
+        self.blobs().join(digest.hex())
     }
 
     pub(super) fn partial(&self, digest: &Digest) -> PathBuf {

@@ -25,6 +25,7 @@ mod error;
 mod images;
 mod layout;
 mod partial;
+mod prune;
 mod reader;
 
 use std::collections::HashMap;
@@ -45,6 +46,7 @@ use layout::{Identity, Layout};
 pub use derived::Derivation;
 pub use draft::Draft;
 pub use error::Error;
+pub use prune::Pruned;
 pub use reader::BlobReader;
 
 /// Why upstream could not give a blob; the store keeps it as it is and hands it to every reader of that blob.
