@@ -14,7 +14,7 @@ fn level(level: u8) -> ZstdLevel {
 }
 
 fn host(name: &str) -> HostName {
-    name.parse().unwrap()
+    HostName::new(name)
 }
 
 fn layer_name(name: &str) -> Digest {
