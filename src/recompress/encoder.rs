@@ -57,10 +57,11 @@ fn zstd_encoder<W: Write>(
     let mut encoder = zstd::stream::write::Encoder::new(into, level.get().into())?;
     if let Some(window_log) = effort.window_log {
         encoder.set_parameter(CParameter::WindowLog(window_log))?;
-        encoder.set_parameter(CParameter::EnableLongDistanceMatching(effort.is_long()))?;
+        encoder.set_parameter(CParameter::EnableLongDistanceMatching(true))?;
     }
     if effort.workers > 0 {
         encoder.set_parameter(CParameter::NbWorkers(effort.workers))?;
+        encoder.set_parameter(CParameter::JobSize(u32::try_from(effort.job).unwrap_or(u32::MAX)))?;
     }
     Ok(encoder)
 }

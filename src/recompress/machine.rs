@@ -32,6 +32,8 @@ pub(super) struct Effort {
     pub(super) workers: u32,
     /// The window as a power of two, where it is not the level's own.
     pub(super) window_log: Option<u32>,
+    /// What each of several threads works on at once, in bytes.
+    pub(super) job: u64,
     /// Bytes of memory, about.
     pub(super) memory: u64,
 }
@@ -47,7 +49,7 @@ impl Machine {
     /// where one is already too much, without the long window.
     pub(super) fn effort(self, compression: Compression, size: u64) -> Result<Effort, Error> {
         let Compression::Zstd(level) = compression else {
-            return Ok(Effort { workers: 0, window_log: None, memory: MIB });
+            return Ok(Effort { workers: 0, window_log: None, job: MIB, memory: MIB });
         };
         let efforts = [long_window(level, size), None].map(|window_log| self.within(level, window_log));
         let [wanted, least] = efforts;
@@ -62,47 +64,54 @@ impl Machine {
     fn within(self, level: ZstdLevel, window_log: Option<u32>) -> Effort {
         let cores = u32::try_from(self.cores).unwrap_or(MAX_WORKERS).min(MAX_WORKERS);
         let candidates = (2..=cores).rev().chain([0]);
-        let effort = |workers| Effort { workers, window_log, memory: memory(level, window_log, workers) };
+        let (job, memory) = (job_size(level), |workers| memory(level, window_log, workers));
+        let effort = |workers| Effort { workers, window_log, job, memory: memory(workers) };
         let single = effort(0);
         candidates.map(effort).find(|effort| effort.memory <= self.memory / 2).unwrap_or(single)
     }
 }
 
 impl Effort {
-    /// Whether matches are looked for far back.
-    pub(super) fn is_long(self) -> bool {
-        self.window_log.is_some_and(|log| log >= MAX_WINDOW_LOG)
-    }
-
-    /// Threads that share the compressing.
-    pub(super) fn threads(self) -> u32 {
-        self.workers.max(1)
+    /// Threads that share the compressing of so many uncompressed bytes.
+    pub(super) fn threads(self, unpacked: f64) -> f64 {
+        f64::from(self.workers).min(unpacked / self.job as f64).max(1.0)
     }
 }
 
 /// From level 19 on, up to what engines take; no more than the layer can fill: engines set the whole window aside.
 fn long_window(level: ZstdLevel, size: u64) -> Option<u32> {
-    let unpacked = size.saturating_mul(8).max(1).next_power_of_two().ilog2();
+    let unpacked = u64::BITS - size.saturating_mul(8).saturating_sub(1).leading_zeros();
     (level >= ZstdLevel::SMALLEST).then(|| unpacked.clamp(20, MAX_WINDOW_LOG))
 }
 
 /// Bytes that compressing takes, measured on x86-64 with zstd 1.5.7 and rounded up.
 fn memory(level: ZstdLevel, window_log: Option<u32>, workers: u32) -> u64 {
-    // The tables and the window of one thread, and the piece of input and output that each of several works on.
-    let (alone, job) = match level.get() {
-        1..=5 => (8, 16),
-        6..=9 => (16, 40),
-        10..=12 => (48, 40),
-        13..=18 => (80, 40),
-        19 => (104, 80),
-        20 => (210, 200),
-        21 => (420, 300),
-        _ => (800, 600),
-    };
-    let window = window_log.map_or(0, |log| (1_u64 << log) / MIB);
+    // The tables and the window of one thread.
+    let alone = match level.get() {
+        1..=5 => 8,
+        6..=9 => 18,
+        10..=12 => 48,
+        13..=18 => 96,
+        19 => 100,
+        20 => 210,
+        21 => 420,
+        _ => 800,
+    } * MIB;
+    let (window, job) = (window_log.map_or(0, |log| 1 << log), job_size(level));
     match workers {
-        0 => (alone + window) * MIB,
-        _ => (u64::from(workers) * (alone + job) + job + window * 2) * MIB,
+        0 => alone + window,
+        // Each has a job's result in hand, and three more jobs of input are on their way.
+        _ => u64::from(workers) * (alone + job) + 3 * job + window,
+    }
+}
+
+/// What each of several threads works on at once, in bytes: four windows at levels below 20, as zstd itself has it. Above,
+/// and with a longer window, its own choice would be larger than most layers, and one thread would do all.
+fn job_size(level: ZstdLevel) -> u64 {
+    match level.get() {
+        1..=5 => 8 * MIB,
+        6..=18 => 16 * MIB,
+        _ => 32 * MIB,
     }
 }
 
@@ -150,7 +159,7 @@ mod tests {
         assert_eq!(chosen(DESKTOP, 3, IMAGE), (4, None));
         assert_eq!(chosen(DESKTOP, 19, IMAGE), (4, Some(27)));
         assert_eq!(chosen(Machine { cores: 1, ..DESKTOP }, 19, IMAGE), (0, Some(27)));
-        assert_eq!((chosen(PI, 3, IMAGE), chosen(PI, 10, IMAGE)), ((4, None), (2, None)));
+        assert_eq!((chosen(PI, 3, IMAGE), chosen(PI, 10, IMAGE)), ((4, None), (3, None)));
         assert_eq!(chosen(PI, 19, IMAGE), (0, Some(27)));
     }
 
@@ -158,7 +167,7 @@ mod tests {
     fn the_long_window_is_the_first_thing_to_go_and_then_the_level_is_refused() {
         let small = Machine { cores: 4, memory: 300 * MIB };
         assert_eq!(chosen(small, 19, IMAGE), (0, None));
-        assert_eq!(effort(small, 19, IMAGE).unwrap().memory, 104 * MIB);
+        assert_eq!(effort(small, 19, IMAGE).unwrap().memory, 100 * MIB);
         let refused = effort(small, 22, IMAGE).unwrap_err();
         assert!(matches!(refused, Error::Memory { needed, available, .. } if needed > available), "{refused}");
         assert!(refused.hint().is_some());

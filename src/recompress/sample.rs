@@ -93,6 +93,8 @@ struct Beginning {
     published: f64,
     /// Time that uncompressing and hashing took.
     unpacking: Duration,
+    /// Uncompressed bytes of the whole layer, if it goes on like this.
+    whole: f64,
 }
 
 impl Trial {
@@ -123,7 +125,9 @@ impl Trial {
         let mut hasher = Hasher::new();
         hasher.update(&bytes);
         let published = decoder.feed().consumed as f64;
-        Ok(Beginning { bytes, published, unpacking: began.elapsed().saturating_sub(decoder.feed().waited) })
+        let unpacking = began.elapsed().saturating_sub(decoder.feed().waited);
+        let whole = self.layer.descriptor.size as f64 * (bytes.len() as f64 / published);
+        Ok(Beginning { bytes, published, unpacking, whole })
     }
 }
 
@@ -146,7 +150,7 @@ impl Beginning {
         }
         let size = encoder.finish()?.0 as f64;
         let part = done as f64 / self.bytes.len() as f64;
-        let compressing = began.elapsed().as_secs_f64() / f64::from(effort.threads());
+        let compressing = began.elapsed().as_secs_f64() / effort.threads(self.whole);
         let (seconds, published) = (self.unpacking.as_secs_f64() * part + compressing, self.published * part);
         Ok(Some(Yield { level, rate: published / seconds, ratio: size / published }))
     }
