@@ -227,7 +227,8 @@ impl Create {
 
     async fn created(&self, name: &ClusterName, created: &Created, environment: &Environment, format: Format) -> Exit {
         let Some((kubeconfig, nodes)) = &created.cluster else {
-            output::data(format, &created.plan, || planned(created));
+            let value = json!({"phases": created.plan.phases, "finish": created.finish.phases});
+            output::data(format, &value, || planned(created));
             return Exit::Done;
         };
         let written = match self.no_kubeconfig {
@@ -251,7 +252,7 @@ impl Create {
 }
 
 fn planned(created: &Created) -> String {
-    match created.plan.is_empty() {
+    match created.plan.is_empty() && created.finish.is_empty() {
         true => "nothing to do: all nodes run as wanted\n".into(),
         false => format!("{}then wait until all nodes are Ready\n{}", created.plan, created.finish),
     }

@@ -126,7 +126,9 @@ async fn prewarm_on(
     let mut steps = steps(&wanted, request.ways, &mut probed, &mut report);
     if let (Some(cluster), Some(needs)) = (&request.cluster, &needs) {
         let images = node_images(cluster, &wanted, (needs, &resolved), &probed);
-        steps.extend(provision::placements(cluster, &images, &probed.facts));
+        let placements = provision::placements(cluster, &images, &probed.facts);
+        placed(&images, &placements, &mut report);
+        steps.extend(placements);
     }
     let mut steps = without_full_disks(steps, &mut probed, &mut report);
     let compressing = Compressing {
@@ -243,15 +245,19 @@ fn present(wanted: &BTreeMap<HostName, Vec<ImageOnHost>>, probed: &Probed, repor
     for (host, images) in wanted {
         let Some(facts) = probed.facts.get(host) else { continue };
         let held = images.iter().filter(|image| stage::is_present(image, facts));
-        report.outcomes.extend(held.map(|image| Outcome {
-            host: host.clone(),
-            subject: image.reference.familiar(),
-            status: "present".into(),
-            bytes: 0,
-            milliseconds: 0,
-            failure: None,
-        }));
+        report.outcomes.extend(held.map(|image| present_on(host, image.reference.familiar())));
     }
+}
+
+/// Hosts whose node has its images, or will find them.
+fn placed(images: &Images, placements: &[Step], report: &mut Report) {
+    let is_settled = |host: &&HostName| placements.iter().all(|step| step.host != **host);
+    let with_images = images.iter().filter(|(_, images)| !images.inside.is_empty()).map(|(host, _)| host);
+    report.outcomes.extend(with_images.filter(is_settled).map(|host| present_on(host, "images of its node".into())));
+}
+
+fn present_on(host: &HostName, subject: String) -> Outcome {
+    Outcome { host: host.clone(), subject, status: "present".into(), bytes: 0, milliseconds: 0, failure: None }
 }
 
 /// What every host's node is made of, and what it finds inside.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::cluster::names::LABEL_NODE;
-use crate::host::{CgroupVersion, EngineFacts, ImageStore, MachineFacts};
+use crate::host::{CgroupVersion, EngineFacts, HolderFacts, ImageStore, MachineFacts};
 use crate::oci::{Descriptor, Digest, MediaType, PinnedImage, PlatformImage};
-use crate::plan::{PlannedNode, Ways};
+use crate::plan::{ImageOnHost, PlannedNode, Ways};
 use crate::prewarm;
 
 const FILE: &str = "\
@@ -236,4 +236,66 @@ fn no_form_of_a_plan_shows_a_secret() {
     let files: Vec<String> = files.collect();
     assert!(files[0].contains(identity.server_token.expose()) && files[0].contains(key.expose()));
     assert!(!files[1].contains(identity.server_token.expose()), "an agent cannot become a server");
+}
+
+/// The same image as a node's own containerd is given it.
+fn with_images(fleet: &BTreeMap<HostName, Facts>) -> Images {
+    let on_hosts = prewarm::wanted(&[image()], fleet);
+    let node = |images: &Vec<ImageOnHost>| NodeImages { node: images[0].clone(), inside: vec![images[0].clone()] };
+    on_hosts.iter().map(|(host, images)| (host.clone(), node(images))).collect()
+}
+
+/// The fleet after its placements were carried out.
+fn placed(cluster: &Cluster, mut fleet: BTreeMap<HostName, Facts>) -> BTreeMap<HostName, Facts> {
+    for step in placements(cluster, &with_images(&fleet), &fleet) {
+        let Action::PlaceImages(placement) = step.action else { panic!("{:?}", step.action) };
+        let facts = fleet.get_mut(&step.host).unwrap();
+        facts.volumes.insert(placement.name.clone(), placement.labels.clone());
+        let (name, labels) = (placement.name, placement.labels);
+        facts.holders.push(HolderFacts {
+            id: format!("id-{name}"),
+            volumes: vec![name.clone(), "anonymous".into()],
+            name,
+            labels,
+        });
+    }
+    fleet
+}
+
+#[test]
+fn images_are_placed_once_and_then_found_by_the_node() {
+    let cluster = Cluster::parse(FILE).unwrap();
+    let fleet = placed(&cluster, fleet());
+    let images = with_images(&fleet);
+    assert!(placements(&cluster, &images, &fleet).is_empty(), "a second time there is nothing to do");
+    let wanted = Wanted::new(&cluster, &images, &fleet).unwrap();
+    let comparison = Comparison::of(&wanted, &fleet).unwrap();
+    let plan = comparison.plan(&wanted, &Identity::generate().unwrap(), Vec::new());
+    let sends = plan.steps().filter(|step| step.action.travelling_bytes() > 0).count();
+    assert_eq!((plan.steps().count(), sends), (2, 0), "{plan}");
+    let finish = comparison.finish(&wanted).to_string();
+    assert_eq!(finish.matches("pin 1 images in the node").count(), 2, "{finish}");
+    assert_eq!(finish.matches("remove container k3arm-home-pi").count(), 2, "{finish}");
+}
+
+#[test]
+fn other_images_are_swept_and_placed_anew() {
+    let cluster = Cluster::parse(FILE).unwrap();
+    let mut fleet = placed(&cluster, fleet());
+    for holder in fleet.values_mut().flat_map(|facts| &mut facts.holders) {
+        holder.labels.insert(crate::cluster::names::LABEL_IMAGES.into(), "other".into());
+    }
+    let steps = placements(&cluster, &with_images(&fleet), &fleet);
+    let of_pi1: Vec<_> =
+        steps.iter().filter(|step| step.host == HostName::new("pi1")).map(|step| &step.action).collect();
+    let [Action::RemoveNode(removed), Action::PlaceImages(_)] = of_pi1[..] else { panic!("{of_pi1:?}") };
+    assert_eq!(removed.volumes, ["k3arm-home-pi1-images"], "the engine's own volumes go with the container");
+}
+
+#[test]
+fn deleting_takes_holders_and_their_volumes() {
+    let cluster = Cluster::parse(FILE).unwrap();
+    let plan = delete(&cluster.name, &placed(&cluster, fleet())).to_string();
+    assert_eq!(plan.matches("remove container k3arm-home-pi").count(), 2, "{plan}");
+    assert_eq!(plan.matches("remove volumes k3arm-home-pi").count(), 2, "{plan}");
 }
