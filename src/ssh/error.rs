@@ -97,9 +97,15 @@ pub enum Error {
     /// The connection stood and has died.
     #[error("the connection was lost: {0}")]
     Disconnected(String),
-    /// The host's sshd forbids a kind of forward.
+    /// The host's sshd forbids a kind of forward that nothing can replace.
     #[error("sshd refuses {forward}")]
     ForwardRefused {
+        /// Which.
+        forward: Forward,
+    },
+    /// The host's sshd forbids a forward, and no program of the host could carry connections in its place.
+    #[error("sshd refuses {forward}, and the host has no program that could carry it over a plain command")]
+    NoRelay {
         /// Which.
         forward: Forward,
     },
@@ -235,6 +241,11 @@ impl Error {
             Self::ForwardRefused { forward } => {
                 format!("set `{}` in the host's /etc/ssh/sshd_config and reload sshd", forward.setting())
             }
+            Self::NoRelay { forward } => format!(
+                "set `{}` in the host's /etc/ssh/sshd_config and reload sshd, or install one of perl, python3, socat or \
+                 netcat-openbsd there",
+                forward.setting()
+            ),
             _ => return None,
         })
     }

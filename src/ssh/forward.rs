@@ -1,24 +1,26 @@
-//! Forwards: sockets and ports of the host brought here, a listener of ours brought there.
+//! Forwards: sockets and ports of the host brought here.
 //!
 //! A forward to the host is set up here alone and first tried when something connects; so one connection is made at
-//! once, to learn whether sshd allows it. Ports are chosen by whoever listens.
+//! once, to learn whether sshd allows it. Where it does not, a bridge takes the forward's place, and the session does
+//! not ask again. Ports are chosen by whoever listens.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use openssh::{ForwardType, Socket};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::task::JoinSet;
 
 use super::error::{Error, Forward};
+use super::relay::Relay;
 use super::run::{Job, Limits};
 use super::session::{Kind, Remote, Session};
-use super::tail::printable;
 use super::target::quoted;
 
-/// For a forward's set-up; it is a round trip or two.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// For a forward's set-up; it is a round trip or two, and some more where a bridge is needed.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Another program may take a free port before `ssh` does.
 const PORT_ATTEMPTS: usize = 5;
@@ -26,14 +28,34 @@ const PORT_ATTEMPTS: usize = 5;
 /// What `ssh` says when sshd's configuration forbids a channel.
 const PROHIBITED: &str = "administratively prohibited";
 
+/// What a session has learned of its forwards, and what it keeps for them.
+#[derive(Debug, Default)]
+pub(super) struct Forwarding {
+    /// sshd forbids forwards to sockets; to ports.
+    pub(super) sockets_refused: bool,
+    pub(super) ports_refused: bool,
+    /// Whether sshd allows reverse forwards, once it was asked.
+    pub(super) reverse_allowed: Option<bool>,
+    /// The host's port for each listener of ours.
+    pub(super) reversed: BTreeMap<SocketAddr, u16>,
+    /// What can carry connections on the host, once it was asked.
+    pub(super) relays: Option<Vec<Relay>>,
+    /// The bridges; they end with the session.
+    pub(super) bridges: JoinSet<()>,
+}
+
 impl Session {
     /// A unix socket here that leads to `remote`, a unix socket of the host. For this machine it is `remote` itself.
     ///
     /// The socket lies in a directory that only this user can enter, and goes with the session. Whether there is a
     /// socket at the other end is for the caller to know: connections to a missing one just end.
     ///
+    /// Where sshd forbids it, every connection is carried by a program of the host through a channel like a script's.
+    /// Then six connections at most are open at a time, fewer where MaxSessions is below 9; more wait for up to a minute.
+    ///
     /// # Errors
-    /// [`Error::ForwardRefused`] if sshd forbids it, [`Error::Forward`], [`Error::Disconnected`], [`Error::Timeout`].
+    /// [`Error::NoRelay`] if sshd forbids it and the host has no such program, [`Error::Forward`],
+    /// [`Error::Disconnected`], [`Error::Timeout`].
     pub async fn forward_socket(&self, remote: &str) -> Result<PathBuf, Error> {
         match &*self.0 {
             Kind::Local => Ok(remote.into()),
@@ -44,73 +66,70 @@ impl Session {
     /// A loopback address here that leads to `remote` as the host sees it. For this machine it is `remote` itself.
     ///
     /// # Errors
-    /// As [`Self::forward_socket`]. That nothing listens at `remote` yet is no error.
+    /// As [`Self::forward_socket`]. That nothing listens at `remote` yet is no error. Where sshd forbids it, a connection
+    /// that has been silent for ten seconds may be ended for the sake of one that waits.
     pub async fn forward_to(&self, remote: SocketAddr) -> Result<SocketAddr, Error> {
         match &*self.0 {
             Kind::Local => Ok(remote),
             Kind::Remote(host) => self.within("a forward", PATIENCE, host.forward_to(remote)).await,
         }
     }
-
-    /// A port on the host's 127.0.0.1 that leads to `local`, a listener here; sshd chooses it. For this machine it is
-    /// the port of `local`.
-    ///
-    /// Every user of the host can connect to it (and, where sshd has `GatewayPorts yes`, its whole network).
-    ///
-    /// # Errors
-    /// As [`Self::forward_socket`].
-    pub async fn reverse(&self, local: SocketAddr) -> Result<u16, Error> {
-        match &*self.0 {
-            Kind::Local => Ok(local.port()),
-            Kind::Remote(host) => self.within("a reverse forward", PATIENCE, host.reverse(local)).await,
-        }
-    }
 }
 
 impl Remote {
     async fn forward_socket(&self, remote: &str) -> Result<PathBuf, Error> {
-        let _alone = self.forwarding.lock().await;
+        let mut forwarding = self.forwarding.lock().await;
         let forward = Forward::Socket(remote.to_string());
-        let here = self.dir.next_forward();
-        self.listen(Socket::from(here.as_path()), Socket::from(Path::new(remote)), &forward).await?;
-        let mark = self.master.said.mark();
-        let trial = UnixStream::connect(&here).await.map_err(Error::Local)?;
-        self.round_trip().await?;
-        // sshd answers alike for a socket that it may not forward and for one that nobody listens on.
-        let refused = ended(trial.into_std()) && self.complaint(mark).await.is_some() && self.listens(remote).await?;
-        if refused { Err(Error::ForwardRefused { forward }) } else { Ok(here) }
+        if !forwarding.sockets_refused {
+            let here = self.dir.next_forward();
+            if self.try_socket(&here, remote, &forward).await? {
+                return Ok(here);
+            }
+            forwarding.sockets_refused = true;
+        }
+        self.bridge_socket(&forward, &mut forwarding).await
     }
 
     async fn forward_to(&self, remote: SocketAddr) -> Result<SocketAddr, Error> {
-        let _alone = self.forwarding.lock().await;
+        let mut forwarding = self.forwarding.lock().await;
         let forward = Forward::To(remote);
-        let here = self.listen_on_a_port(remote, &forward).await?;
+        if !forwarding.ports_refused {
+            if let Some(here) = self.try_port(remote, &forward).await? {
+                return Ok(here);
+            }
+            forwarding.ports_refused = true;
+        }
+        self.bridge_port(&forward, &mut forwarding).await
+    }
+
+    /// Forwards `here` to `remote`; false, and nothing is left of it, if sshd forbids that.
+    async fn try_socket(&self, here: &Path, remote: &str, forward: &Forward) -> Result<bool, Error> {
+        let (near, far) = (Socket::from(here), Socket::from(Path::new(remote)));
+        self.listen(near.clone(), far.clone(), forward).await?;
+        let mark = self.master.said.mark();
+        let trial = UnixStream::connect(here).await.map_err(Error::Local)?;
+        self.round_trip().await?;
+        // sshd answers alike for a socket that it may not forward and for one that nobody listens on.
+        let refused = ended(trial.into_std()) && self.complaint(mark).await.is_some() && self.listens(remote).await?;
+        if refused {
+            self.unlisten(near, far).await;
+            let _ = std::fs::remove_file(here);
+        }
+        Ok(!refused)
+    }
+
+    /// An address that is forwarded to `remote`; none if sshd forbids that.
+    async fn try_port(&self, remote: SocketAddr, forward: &Forward) -> Result<Option<SocketAddr>, Error> {
+        let here = self.listen_on_a_port(remote, forward).await?;
         let mark = self.master.said.mark();
         let trial = TcpStream::connect(here).await.map_err(Error::Local)?;
         self.round_trip().await?;
         let complaint = if ended(trial.into_std()) { self.complaint(mark).await } else { None };
-        match complaint {
-            Some(text) if text.contains(PROHIBITED) => Err(Error::ForwardRefused { forward }),
-            _ => Ok(here),
+        if complaint.is_some_and(|text| text.contains(PROHIBITED)) {
+            self.unlisten(Socket::from(here), Socket::from(remote)).await;
+            return Ok(None);
         }
-    }
-
-    async fn reverse(&self, local: SocketAddr) -> Result<u16, Error> {
-        let _alone = self.forwarding.lock().await;
-        // The protocol's answer carries the port, but the crate does not read it there (openssh-rust/openssh#92).
-        let mut ssh = super::master::control_command(self.socket());
-        ssh.args(["-O", "forward", "-R", &format!("127.0.0.1:0:{local}"), "x"]);
-        let output = ssh.stdout(Stdio::piped()).stderr(Stdio::piped()).output().await.map_err(Error::NoSshProgram)?;
-        let port = String::from_utf8_lossy(&output.stdout).trim().parse().ok().filter(|port| *port > 0);
-        port.ok_or_else(|| {
-            let (forward, reason) = (Forward::Reverse(local), printable(&output.stderr).trim().to_string());
-            // The server's refusal is a bare no; any other cause is named.
-            if reason.contains("remote port forwarding failed") {
-                Error::ForwardRefused { forward }
-            } else {
-                Error::Forward { forward, reason }
-            }
-        })
+        Ok(Some(here))
     }
 
     async fn listen_on_a_port(&self, remote: SocketAddr, forward: &Forward) -> Result<SocketAddr, Error> {
@@ -125,19 +144,26 @@ impl Remote {
     }
 
     async fn listen(&self, here: Socket<'_>, there: Socket<'_>, forward: &Forward) -> Result<(), Error> {
-        let asked = self.channels.request_port_forward(ForwardType::Local, here, there).await;
+        let asked = self.channels.mux.request_port_forward(ForwardType::Local, here, there).await;
         match asked {
             Ok(()) => Ok(()),
             Err(openssh::Error::SshMux(error)) => {
                 Err(Error::Forward { forward: forward.clone(), reason: error.to_string() })
             }
-            Err(error) => Err(self.explain(error).await),
+            Err(error) => Err(self.channels.explain(error).await),
+        }
+    }
+
+    /// Ends a forward that leads nowhere; one that stays harms nobody.
+    async fn unlisten(&self, here: Socket<'_>, there: Socket<'_>) {
+        if let Err(error) = self.channels.mux.close_port_forward(ForwardType::Local, here, there).await {
+            tracing::debug!(%error, "a refused forward stays");
         }
     }
 
     /// A round trip. Channels are opened in order, so whatever was asked for before has its answer afterwards.
     async fn round_trip(&self) -> Result<(), Error> {
-        self.exchange(&Job::new(":", &[]), Limits::default().output).await.map(drop)
+        self.channels.run_first(&Job::new(":", &[]), Limits::default().output).await.map(drop)
     }
 
     /// Whether a program on the host listens on the socket at `path` and this user may write to it.
@@ -151,7 +177,7 @@ impl Remote {
            done < /proc/net/unix; exit 1"#,
             quoted(path)
         );
-        let output = self.exchange(&Job::new(&script, &[]), Limits::default().output).await?;
+        let output = self.channels.run_first(&Job::new(&script, &[]), Limits::default().output).await?;
         Ok(output.status == Some(0))
     }
 

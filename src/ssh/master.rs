@@ -51,8 +51,32 @@ const END: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Master {
     pub(super) said: Arc<Tail>,
+    pub(super) life: Life,
     stop: Arc<Notify>,
-    death: watch::Receiver<Option<Arc<str>>>,
+}
+
+/// The news of a master's end, also for those who must not keep it alive.
+#[derive(Debug, Clone)]
+pub(super) struct Life(watch::Receiver<Option<Arc<str>>>);
+
+impl Life {
+    /// Waits for the master's end; gives `ssh`'s last words.
+    pub(super) async fn died(&self) -> Arc<str> {
+        let mut death = self.0.clone();
+        let last = death.wait_for(Option::is_some).await.ok().and_then(|text| text.clone());
+        last.unwrap_or_else(|| "the program is ending".into())
+    }
+
+    /// Waits for the master's end, which is the connection's.
+    pub(super) async fn lost(&self) -> Error {
+        let words = self.died().await;
+        Error::Disconnected(words.lines().last().unwrap_or("the connection was closed").to_string())
+    }
+
+    /// Whether the master still runs.
+    pub(super) fn goes_on(&self) -> bool {
+        self.0.borrow().is_none() && self.0.has_changed().is_ok()
+    }
 }
 
 /// `ssh` that talks to a master only; no config of the user's matters.
@@ -75,29 +99,17 @@ impl Master {
         let (tell, death) = watch::channel(None);
         let watched = Watched { child, leash, dir, said: said.clone(), stop: stop.clone() };
         tokio::spawn(async move { tell.send_replace(Some(watched.watch(stderr).await)) });
-        let master = Self { said, stop, death };
+        let master = Self { said, life: Life(death), stop };
         // The name, every address, the banner and then the keys take their own time; jump hosts take theirs.
         let patience = options.connect_timeout * 3;
         match tokio::time::timeout(patience, ready(stdout)).await {
             Ok(true) => Ok(master),
-            Ok(false) => Err(classify::classify(&master.died().await, target)),
+            Ok(false) => Err(classify::classify(&master.life.died().await, target)),
             Err(_) => Err(Error::Timeout { attempted: "the login", after: patience }),
         }
     }
 
-    /// Waits for the master's end; gives `ssh`'s last words.
-    pub(super) async fn died(&self) -> Arc<str> {
-        let mut death = self.death.clone();
-        let last = death.wait_for(Option::is_some).await.ok().and_then(|text| text.clone());
-        last.unwrap_or_else(|| "the program is ending".into())
-    }
-
-    /// Whether the master still runs.
-    pub(super) fn is_alive(&self) -> bool {
-        self.death.borrow().is_none() && self.death.has_changed().is_ok()
-    }
-
-    /// Tells the master to end; [`Self::died`] says when it has.
+    /// Tells the master to end; [`Life::died`] says when it has.
     pub(super) fn stop(&self) {
         self.stop.notify_one();
     }

@@ -9,14 +9,22 @@
 //!    └────── leash: a pipe ───► watchdog         (ends the master when the pipe closes, whatever ends k3arm)
 //! ```
 //!
+//! Where sshd forbids forwards, connections to the host's sockets and ports go through exec channels instead, carried by
+//! a program that the host has (`bridge`, `relay`); the caller need not know. Nothing replaces a reverse forward.
+//!
 //! An unknown or changed host key is refused, always: [`Error::hint`] has the command that shows and accepts it. Nothing
 //! here knows what the scripts do or what speaks through the forwards.
 
+mod bridge;
+mod carry;
+mod channels;
 mod classify;
 mod control;
 mod error;
 mod forward;
 mod master;
+mod relay;
+mod reverse;
 mod run;
 mod session;
 mod tail;

@@ -56,6 +56,7 @@ impl Output {
 }
 
 /// A script and its input, ready to be sent.
+#[derive(Debug)]
 pub(super) struct Job {
     /// The command line, one that sh, bash, zsh, fish and csh all read alike.
     pub(super) command: String,

@@ -1,26 +1,22 @@
 //! The session: connect, run, close, and the news of its death.
 
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::process::Command;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 
+use super::channels::Channels;
 use super::control::ControlDir;
 use super::error::Error;
+use super::forward::Forwarding;
 use super::master::Master;
 use super::run::{self, Job, Limits, Output, Streams};
 use super::target::Target;
 use crate::host::{Destination, Host, SshDestination};
-
-/// sshd allows 10 sessions a connection by default (MaxSessions), and counts one for a moment after its end.
-const SCRIPTS: usize = 6;
-
-/// For how long sshd may refuse a channel.
-const REFUSALS: Duration = Duration::from_secs(10);
 
 /// What the first script prints: proof that there is a shell.
 const HELLO: &str = "k3arm-hello";
@@ -60,10 +56,9 @@ pub(super) enum Kind {
 pub(super) struct Remote {
     pub(super) master: Master,
     pub(super) dir: Arc<ControlDir>,
-    pub(super) channels: openssh::Session,
-    scripts: Semaphore,
+    pub(super) channels: Arc<Channels>,
     /// One forward at a time, so that a complaint of `ssh` belongs to it.
-    pub(super) forwarding: Mutex<()>,
+    pub(super) forwarding: Mutex<Forwarding>,
 }
 
 impl Session {
@@ -83,9 +78,9 @@ impl Session {
         let dir = Arc::new(ControlDir::create(&options.control_root).await?);
         let master = Master::start(&target, options, dir.clone()).await?;
         tracing::debug!(host = %ssh.host, "connected");
-        let channels = openssh::Session::resume_mux(dir.socket().into_boxed_path(), None);
-        let (scripts, forwarding) = (Semaphore::new(SCRIPTS), Mutex::new(()));
-        let session = Self(Arc::new(Kind::Remote(Remote { master, dir, channels, scripts, forwarding })));
+        let mux = openssh::Session::resume_mux(dir.socket().into_boxed_path(), None);
+        let channels = Arc::new(Channels::new(mux, master.life.clone()));
+        let session = Self(Arc::new(Kind::Remote(Remote { master, dir, channels, forwarding: Mutex::default() })));
         let limits = Limits { time: options.connect_timeout * 3, ..Limits::default() };
         let output = session.run(&format!("echo {HELLO}"), None, limits).await?;
         // Start-up files may have printed something before.
@@ -108,7 +103,7 @@ impl Session {
         let attempt = async {
             match &*self.0 {
                 Kind::Local => run_here(&job, limits.output).await,
-                Kind::Remote(remote) => remote.run(&job, limits.output).await,
+                Kind::Remote(remote) => remote.channels.run(&job, limits.output).await,
             }
         };
         self.within("a command on the host", limits.time, attempt).await
@@ -118,7 +113,7 @@ impl Session {
     pub fn is_alive(&self) -> bool {
         match &*self.0 {
             Kind::Local => true,
-            Kind::Remote(remote) => remote.master.is_alive(),
+            Kind::Remote(remote) => remote.master.life.goes_on(),
         }
     }
 
@@ -127,7 +122,7 @@ impl Session {
     pub async fn closed(&self) -> Error {
         match &*self.0 {
             Kind::Local => std::future::pending().await,
-            Kind::Remote(remote) => remote.lost().await,
+            Kind::Remote(remote) => remote.master.life.lost().await,
         }
     }
 
@@ -135,7 +130,7 @@ impl Session {
     pub async fn close(self) {
         if let Kind::Remote(remote) = &*self.0 {
             remote.master.stop();
-            remote.master.died().await;
+            remote.master.life.died().await;
         }
     }
 
@@ -151,69 +146,6 @@ impl Session {
             done = attempt => done,
             lost = self.closed() => Err(lost),
             () = tokio::time::sleep(after) => Err(Error::Timeout { attempted, after }),
-        }
-    }
-}
-
-impl Remote {
-    pub(super) async fn lost(&self) -> Error {
-        let words = self.master.died().await;
-        Error::Disconnected(words.lines().last().unwrap_or("the connection was closed").to_string())
-    }
-
-    pub(super) fn socket(&self) -> &Path {
-        self.channels.control_socket()
-    }
-
-    async fn run(&self, job: &Job, limit: usize) -> Result<Output, Error> {
-        let _permit = self.scripts.acquire().await;
-        self.exchange(job, limit).await
-    }
-
-    /// Runs `job` at once, whatever else runs: for the one forward that is being set up.
-    pub(super) async fn exchange(&self, job: &Job, limit: usize) -> Result<Output, Error> {
-        let mut child = self.spawn(job).await?;
-        let pipes = (child.stdin().take(), child.stdout().take(), child.stderr().take());
-        let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
-            return Err(Error::Local(std::io::Error::other("no pipes to the channel")));
-        };
-        let (stdout, stderr) = Streams { stdin, stdout, stderr }.exchange(&job.payload, limit).await?;
-        let status = match child.wait().await {
-            Ok(status) => status.code(),
-            // The crate's reading of exit code 127.
-            Err(openssh::Error::Remote(_)) => Some(127),
-            // A signal, or the end of the connection, which says the same.
-            Err(openssh::Error::RemoteProcessTerminated) => match self.channels.check().await {
-                Ok(()) => None,
-                Err(error) => return Err(self.explain(error).await),
-            },
-            Err(error) => return Err(self.explain(error).await),
-        };
-        Ok(Output { status, stdout, stderr })
-    }
-
-    /// Opens a channel. sshd may still count one that has just ended, or allow fewer than we think: a refusal is taken
-    /// for an answer only if it lasts.
-    async fn spawn(&self, job: &Job) -> Result<openssh::Child<&openssh::Session>, Error> {
-        let refused_for_good = Instant::now() + REFUSALS;
-        loop {
-            let mut command = self.channels.raw_command(&job.command);
-            command.stdin(openssh::Stdio::piped()).stdout(openssh::Stdio::piped()).stderr(openssh::Stdio::piped());
-            match command.spawn().await {
-                Ok(child) => return Ok(child),
-                Err(openssh::Error::SshMux(_)) if self.master.is_alive() && Instant::now() < refused_for_good => {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-                Err(error) => return Err(self.explain(error).await),
-            }
-        }
-    }
-
-    /// A failed channel is the connection's fault, if that is about to be known as dead.
-    pub(super) async fn explain(&self, error: openssh::Error) -> Error {
-        match tokio::time::timeout(Duration::from_secs(1), self.lost()).await {
-            Ok(lost) => lost,
-            Err(_) => Error::Exec(error),
         }
     }
 }
