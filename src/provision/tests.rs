@@ -140,8 +140,8 @@ fn a_new_cluster_is_pulled_created_and_started_server_first() {
     let plan = plan(&cluster(), &fleet(), &identity).unwrap();
     insta::assert_snapshot!(plan, @"
     Prewarm
-      pi1  pull rancher/k3s:v1.36.3-k3s1 for linux/arm64 (05b3abf2579a, 83.0 MB)
-      pi2  pull rancher/k3s:v1.36.3-k3s1 for linux/arm64 (05b3abf2579a, 83.0 MB)
+      pi1  pull rancher/k3s:v1.36.3-k3s1 for linux/arm64 (05b3abf2579a): 83.0 MB
+      pi2  pull rancher/k3s:v1.36.3-k3s1 for linux/arm64 (05b3abf2579a): 83.0 MB
     Server
       pi1  create container k3arm-home-pi1 (server pi1)
             with /etc/rancher/k3arm/init, /etc/rancher/k3s/config.yaml, /var/lib/rancher/k3s/server/tls/server-ca.crt, /var/lib/rancher/k3s/server/tls/server-ca.key
@@ -211,10 +211,10 @@ fn delete_takes_all_of_the_cluster_and_nothing_else() {
     Remove
       pi1  stop container k3arm-home-pi1
       pi1  remove cni0, flannel.1 and k3s' iptables rules
-      pi1  remove container k3arm-home-pi1 and its 5 volumes
+      pi1  remove container k3arm-home-pi1 and its 6 volumes
       pi2  stop container k3arm-home-pi2
       pi2  remove cni0, flannel.1 and k3s' iptables rules
-      pi2  remove container k3arm-home-pi2 and its 5 volumes
+      pi2  remove container k3arm-home-pi2 and its 6 volumes
     Left volumes
       pi2  remove volumes k3arm-home-old-etc
     ");

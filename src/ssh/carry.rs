@@ -137,8 +137,8 @@ impl Way {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut buffer = vec![0; BUFFER];
-        let (mut speaks, mut runs, mut silent) = (true, true, Duration::ZERO);
-        while speaks || runs {
+        let (mut speaks, mut silent) = (true, Duration::ZERO);
+        loop {
             tokio::select! {
                 count = stdout.read(&mut buffer), if speaks => {
                     let count = count.unwrap_or(0);
@@ -149,7 +149,8 @@ impl Way {
                     }
                     moved.store(true, Ordering::Relaxed);
                 }
-                _ = &mut ended, if runs => runs = false,
+                // Not before: whoever has been told of the end is taken for gone, and what is still to come thrown away.
+                _ = &mut ended, if !speaks => return End::Over,
                 _ = ticks.tick() => {
                     silent = if moved.swap(false, Ordering::Relaxed) { Duration::ZERO } else { silent + TICK };
                     let too_long = self.silence.is_some_and(|limit| silent >= limit);
@@ -159,7 +160,6 @@ impl Way {
                 }
             }
         }
-        End::Over
     }
 }
 

@@ -113,6 +113,7 @@ impl Remote {
         let refused = ended(trial.into_std()) && self.complaint(mark).await.is_some() && self.listens(remote).await?;
         if refused {
             self.unlisten(near, far).await;
+            let _ = std::fs::remove_file(here);
         }
         Ok(!refused)
     }

@@ -29,6 +29,9 @@ while ($in || $back || $up ne "" || $down ne "") {
     if ($up ne "" && !send_on($s, $up)) { $up = ""; $in = 0 }
     if ($down ne "" && !send_on(\*STDOUT, $down)) { exit }
     if (!$in && $up eq "" && !$shut++) { shutdown $s, 1 }
-    # On one socket for both directions, closing one descriptor would tell nobody.
-    if (!$back && $down eq "" && !$said++) { shutdown STDOUT, 1 or $out = 0, close STDOUT }
+    next if $back || $down ne "" || $said++;
+    # sshd gives two pipes, or one socket for both directions: closing one descriptor of that would tell nobody.
+    shutdown STDOUT, 1 or $out = 0, close STDOUT;
+    # It passes on the end of standard output when that of standard error has come too.
+    close STDERR;
 }

@@ -1,6 +1,6 @@
 # Carries bytes between standard input and output and a socket (PATH) or a port (ADDRESS PORT), until both directions
 # have ended or either side is gone. What one side says goes on before more of it is read.
-import os, select, socket, sys
+import os, select, socket, stat, sys
 to = sys.argv[1:]
 if len(to) == 1:
     s = socket.socket(socket.AF_UNIX)
@@ -62,9 +62,11 @@ while hears or back or up or down:
             pass
     if not back and not down and not said:
         said = True
-        # On one socket for both directions, closing one descriptor would tell nobody.
-        try:
+        # sshd gives two pipes, or one socket for both directions: closing one descriptor of that would tell nobody.
+        if stat.S_ISSOCK(os.fstat(1).st_mode):
             socket.socket(fileno=os.dup(1)).shutdown(socket.SHUT_WR)
-        except OSError:
+        else:
             os.close(1)
             out = False
+        # It passes on the end of standard output when that of standard error has come too.
+        os.close(2)

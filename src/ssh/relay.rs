@@ -1,8 +1,10 @@
 //! Relays: programs of the host that carry one connection between an exec channel and a socket or port there.
 //!
-//! Nothing is installed: a relay is a program that the host has, or a few lines for an interpreter that it has. All of
-//! them pass on the end of our stream while the other direction goes on. Perl and Python also do it the other way
-//! round and notice by themselves that the connection is gone; around the other programs a shell watches for that.
+//! Nothing is installed: a relay is a few lines for an interpreter that the host has (Debian always has a perl), or a
+//! program that it has. All of them pass on the end of our stream while the other direction goes on. Ours in Perl and
+//! Python also do it the other way round and notice by themselves that the connection is gone; around the other
+//! programs a shell watches for that, every five seconds. OpenBSD's netcat does not tell of a port's end before more is
+//! sent to it.
 
 use std::net::SocketAddr;
 
@@ -105,8 +107,8 @@ impl Relay {
     }
 }
 
-/// Without a time it ends half a second after the first direction has.
-const SOCAT: &str = "socat -t 1000000 -";
+/// Without a time it ends half a second after the first direction has; and it must be told to close standard output.
+const SOCAT: &str = "socat -t 1000000 -,shut-close";
 
 /// Neither the user's modules nor the site's.
 const PYTHON: &str = "python3 -I -S -c";

@@ -6,8 +6,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use k3arm::ssh::{Error, Limits};
+use tokio::io::AsyncWriteExt;
 
-use crate::sshd::{Sshd, runs, signal, until};
+use crate::sshd::{Programs, Sshd, runs, signal, until};
 
 #[tokio::test]
 async fn close_leaves_nothing() {
@@ -131,6 +132,49 @@ async fn sigkill_takes_the_master_along_whatever_is_open() {
     assert_eq!(fs::read_dir(sshd.path("ctl")).expect("there").count(), 1);
     sshd.session().await.close().await;
     assert_eq!(fs::read_dir(sshd.path("ctl")).expect("there").count(), 0);
+}
+
+/// The other half of the next test: opens connections over a bridge and waits to be killed.
+#[tokio::test]
+#[ignore = "started by the test below"]
+async fn victim_with_a_bridge() {
+    let Ok(folder) = std::env::var("K3ARM_TEST_VICTIM") else { return };
+    let folder = std::path::PathBuf::from(folder);
+    let mut options = k3arm::ssh::Options::new(folder.join("ctl"));
+    options.config = Some(folder.join("config"));
+    let session = k3arm::ssh::Session::connect(&crate::sshd::host("test"), &options).await.expect("connects");
+    let here = session.forward_socket(&folder.join("far.sock").to_string_lossy()).await.expect("bridged");
+    let mut half = tokio::net::UnixStream::connect(&here).await.expect("connects");
+    half.shutdown().await.expect("ended");
+    let _open = tokio::net::UnixStream::connect(&here).await.expect("connects");
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn sigkill_leaves_no_relay_on_the_host() {
+    for (name, target) in
+        [("docker", "docker"), ("socat", "socat"), ("nc", "nc.openbsd"), ("python3", "python3"), ("perl", "perl")]
+    {
+        let Some(programs) = Programs::with(name, target) else {
+            eprintln!("SKIPPED: {target} is not on this machine");
+            continue;
+        };
+        let sshd = Sshd::start_for("DisableForwarding yes", &programs);
+        let far = std::os::unix::net::UnixListener::bind(sshd.path("far.sock")).expect("listens");
+        let mut victim = Command::new(std::env::current_exe().expect("this program"))
+            .args(["--exact", "death::victim_with_a_bridge", "--ignored", "--nocapture"])
+            .env("K3ARM_TEST_VICTIM", sshd.folder.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("starts");
+        // Far ends that neither speak nor hang up.
+        let far_ends = (far.accept().expect("accepts"), far.accept().expect("accepts"));
+        assert!(sshd.programs().len() >= 2, "{:?}", sshd.programs());
+        victim.kill().expect("killed");
+        until(&format!("no {target} is left"), || sshd.programs().is_empty());
+        victim.wait().expect("buried");
+        drop(far_ends);
+    }
 }
 
 #[tokio::test]

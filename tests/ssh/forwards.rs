@@ -3,56 +3,17 @@
 use std::net::SocketAddr;
 
 use k3arm::ssh::{Error, Forward, Session};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpStream, UnixStream};
 
+use crate::far::{socket_echo, tcp_echo, works};
 use crate::sshd::{Sshd, host};
-
-const SIZE: usize = 1_000_000;
-
-async fn echo(mut stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin) {
-    let (mut from, mut to) = tokio::io::split(&mut stream);
-    let _ = tokio::io::copy(&mut from, &mut to).await;
-    let _ = to.shutdown().await;
-}
-
-async fn tcp_echo() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
-    let address = listener.local_addr().expect("bound");
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(echo(stream));
-        }
-    });
-    address
-}
-
-/// Sends and receives a megabyte.
-async fn works(stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin) {
-    let (mut from, mut to) = tokio::io::split(stream);
-    let data: Vec<u8> = (0..SIZE).map(|n| (n * 7 % 251) as u8).collect();
-    let mut back = Vec::new();
-    let send = async {
-        to.write_all(&data).await?;
-        to.shutdown().await
-    };
-    let (sent, received) = tokio::join!(send, from.read_to_end(&mut back));
-    sent.expect("sent");
-    received.expect("received");
-    assert!(back == data, "{} bytes came back", back.len());
-}
 
 #[tokio::test]
 async fn a_socket_of_the_host_is_here() {
     let sshd = Sshd::start("");
     let session = sshd.session().await;
     let path = sshd.path("far.sock");
-    let listener = UnixListener::bind(&path).expect("listens");
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(echo(stream));
-        }
-    });
+    socket_echo(&path);
     for _ in 0..2 {
         let here = session.forward_socket(&path.to_string_lossy()).await.expect("forwarded");
         for _ in 0..3 {
@@ -96,26 +57,36 @@ async fn eight_connections_at_once_through_one_session() {
 }
 
 #[tokio::test]
-async fn each_refusal_of_sshd_is_told() {
-    for setting in ["AllowTcpForwarding no", "DisableForwarding yes"] {
+async fn a_listener_is_brought_there_once() {
+    let sshd = Sshd::start("");
+    let session = sshd.session().await;
+    assert_eq!(sshd.listening(), 0);
+    assert!(session.can_reverse().await.expect("asked"));
+    assert_eq!(sshd.listening(), 0, "the trial leaves nothing");
+    let (one, other) = (tcp_echo().await, tcp_echo().await);
+    let port = session.reverse(one).await.expect("forwarded");
+    assert_ne!(session.clone().reverse(other).await.expect("forwarded"), port);
+    for _ in 0..3 {
+        assert_eq!(session.reverse(one).await.expect("remembered"), port);
+    }
+    assert!(session.can_reverse().await.expect("remembered"));
+    assert_eq!(sshd.listening(), 2);
+    works(TcpStream::connect(("127.0.0.1", port)).await.expect("connects")).await;
+}
+
+#[tokio::test]
+async fn sshds_no_to_a_reverse_forward_is_told_and_remembered() {
+    for setting in ["AllowTcpForwarding no", "DisableForwarding yes", "AllowTcpForwarding local"] {
         let sshd = Sshd::start(setting);
         let session = sshd.session().await;
         let far = tcp_echo().await;
-        let refused = session.forward_to(far).await.expect_err("refused");
-        assert!(matches!(&refused, Error::ForwardRefused { forward: Forward::To(_) }), "{refused:?}");
-        let refused = session.reverse(far).await.expect_err("refused");
-        assert!(matches!(&refused, Error::ForwardRefused { forward: Forward::Reverse(_) }), "{refused:?}");
-        assert!(refused.hint().is_some_and(|hint| hint.contains("AllowTcpForwarding yes")));
+        for _ in 0..2 {
+            let refused = session.reverse(far).await.expect_err("refused");
+            assert!(matches!(&refused, Error::ForwardRefused { forward: Forward::Reverse(_) }), "{refused:?}");
+            assert!(refused.hint().is_some_and(|hint| hint.contains("AllowTcpForwarding yes")));
+            assert!(!session.can_reverse().await.expect("remembered"));
+        }
     }
-    let sshd = Sshd::start("AllowStreamLocalForwarding no");
-    let session = sshd.session().await;
-    let path = sshd.path("far.sock");
-    let _listener = UnixListener::bind(&path).expect("listens");
-    let refused = session.forward_socket(&path.to_string_lossy()).await.expect_err("refused");
-    assert!(refused.hint().is_some_and(|hint| hint.contains("AllowStreamLocalForwarding yes")), "{refused:?}");
-    // The other kind still works, and so does the session.
-    works(TcpStream::connect(session.forward_to(tcp_echo().await).await.expect("allowed")).await.expect("connects"))
-        .await;
 }
 
 #[tokio::test]
@@ -125,6 +96,7 @@ async fn this_machine_needs_no_forward() {
     let address = tcp_echo().await;
     assert_eq!(local.forward_to(address).await.expect("identity"), address);
     assert_eq!(local.reverse(address).await.expect("identity"), address.port());
+    assert!(local.can_reverse().await.expect("identity"));
     assert_eq!(
         local.forward_socket("/var/run/docker.sock").await.expect("identity").to_str(),
         Some("/var/run/docker.sock")

@@ -2,8 +2,11 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test's helpers fail as tests do")]
 
+mod bridges;
 mod death;
+mod far;
 mod forwards;
 mod logins;
+mod relays;
 mod scripts;
 mod sshd;

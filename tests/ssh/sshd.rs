@@ -11,6 +11,9 @@ use k3arm::ssh::{Options, Session};
 
 pub(crate) const SSHD: &str = "/usr/sbin/sshd";
 
+/// In the environment of every program that one of these sshds has started, with its folder.
+const MARK: &str = "K3ARM_TEST_SSHD";
+
 pub(crate) struct Sshd {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) port: u16,
@@ -20,6 +23,17 @@ pub(crate) struct Sshd {
 impl Sshd {
     /// Starts one with these lines added to its configuration.
     pub(crate) fn start(extra: &str) -> Self {
+        Self::start_with(extra, "")
+    }
+
+    /// The same; what it starts finds only these programs, and what it was built with.
+    pub(crate) fn start_for(extra: &str, programs: &Programs) -> Self {
+        let at = programs.0.path().display();
+        // The start-up files of a home would set another PATH.
+        Self::start_with(extra, &format!("PATH={at} HOME={at}"))
+    }
+
+    fn start_with(extra: &str, environment: &str) -> Self {
         assert!(
             Path::new(SSHD).exists(),
             "{SSHD} is missing: these tests need openssh-server (apt install openssh-server)"
@@ -34,7 +48,7 @@ impl Sshd {
         }
         fs::copy(folder.path().join("user.pub"), folder.path().join("authorized")).expect("copied");
         let config = format!(
-            "{extra}\nPort {port}\nListenAddress 127.0.0.1\nHostKey {at}/host\nAuthorizedKeysFile {at}/authorized\n\
+            "{extra}\nSetEnv {MARK}={at} {environment}\nPort {port}\nListenAddress 127.0.0.1\nHostKey {at}/host\nAuthorizedKeysFile {at}/authorized\n\
              PidFile none\nStrictModes no\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication no\n\
              KbdInteractiveAuthentication no\nMaxStartups 100\n"
         );
@@ -98,6 +112,27 @@ impl Sshd {
         found.split_off(1).into_iter().filter(|id| command_of(*id).contains("sshd")).collect()
     }
 
+    /// Command lines of all that runs because of a login here, whoever its parent is now; sshd's own aside.
+    pub(crate) fn programs(&self) -> Vec<String> {
+        let mark = format!("{MARK}={}\0", self.folder.path().display());
+        let marked = |id: &u32| {
+            let environment = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
+            environment.windows(mark.len()).any(|window| window == mark.as_bytes())
+        };
+        processes().filter(marked).map(command_of).filter(|command| !command.starts_with("sshd")).collect()
+    }
+
+    /// How many ports the sshd processes that serve connections listen on.
+    pub(crate) fn listening(&self) -> usize {
+        let open = |id| fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten().flatten();
+        let sockets: Vec<PathBuf> =
+            self.children().into_iter().flat_map(open).filter_map(|entry| fs::read_link(entry.path()).ok()).collect();
+        let table = fs::read_to_string("/proc/net/tcp").expect("the kernel's table");
+        let listeners = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let inodes = listeners.filter(|fields| fields[3] == "0A").map(|fields| format!("socket:[{}]", fields[9]));
+        inodes.filter(|inode| sockets.iter().any(|open| open == Path::new(inode))).count()
+    }
+
     /// The master's process ID, by its own word.
     pub(crate) fn master(&self) -> u32 {
         let folder = fs::read_dir(self.path("ctl")).expect("there").flatten().next().expect("one").path();
@@ -108,6 +143,32 @@ impl Sshd {
         let id = text.split_once("pid=").and_then(|(_, rest)| rest.split_once(')')).map(|(id, _)| id.parse());
         id.expect(&text).expect(&text)
     }
+}
+
+/// A folder of links to programs: what a login may find.
+pub(crate) struct Programs(tempfile::TempDir);
+
+impl Programs {
+    /// What any host has, and `target` (a name in PATH) under the name `name`; none if this machine lacks it.
+    pub(crate) fn with(name: &str, target: &str) -> Option<Self> {
+        let folder = tempfile::Builder::new().prefix("k3arm-bin").tempdir().expect("a directory");
+        let link = |name: &str, target: &str| {
+            std::os::unix::fs::symlink(which(target)?, folder.path().join(name)).expect("linked");
+            Some(())
+        };
+        for usual in ["cat", "dd", "env", "readlink", "sleep"] {
+            link(usual, usual).expect("every machine has it");
+        }
+        link(name, target)?;
+        Some(Self(folder))
+    }
+}
+
+/// The system's own program first: a name in PATH may be a wrapper that needs more than itself.
+fn which(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = ["/usr/bin".into(), "/bin".into()].into_iter().chain(std::env::split_paths(&path));
+    folders.map(|folder: PathBuf| folder.join(name)).find(|file| file.is_file())
 }
 
 impl Drop for Sshd {
@@ -134,13 +195,18 @@ pub(crate) fn runs(id: u32) -> bool {
     stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with('Z'))
 }
 
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").expect("there").flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
 fn command_of(id: u32) -> String {
     fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default()
 }
 
-/// Polls until `done`, at most 10 s.
+/// Polls until `done`, at most 20 s.
 pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while !done() {
         assert!(Instant::now() < deadline, "not in time: {what}");
         std::thread::sleep(Duration::from_millis(20));
