@@ -83,7 +83,6 @@ fn names(names: Option<Vec<String>>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::docker::transport::tests::Fake;
     use crate::oci::Digest;
     use tokio::io::AsyncWriteExt;
