@@ -31,6 +31,10 @@ impl Engine {
     /// digest and no tag. There is no limit on the whole, but one on silence (3 minutes). Dropping the future ends the
     /// pull. Where the digest is an index, `platform` says which of its images is wanted.
     ///
+    /// A layer that breaks off ends the pull, and the next one goes on at once. The engine itself would wait, for 50 to
+    /// 75 s in all, and ask the same door again, which after a lost connection is none: a classic store has one transfer
+    /// for a layer however many pulls want it, so that ours may have joined that of a run that is long gone.
+    ///
     /// # Errors
     /// [`Error::Pull`] with the engine's reason, [`Error::NoSpace`], [`Error::Timeout`], [`Error::Disconnected`]; none, if the engine holds the image nevertheless.
     pub async fn pull(
@@ -67,13 +71,28 @@ impl Engine {
         let mut lines = self.docker.create_image(Some(options), None, None);
         loop {
             match tokio::time::timeout(Self::SILENCE, lines.next()).await {
-                Ok(Some(Ok(line))) => progress(line.into()),
+                Ok(Some(Ok(line))) => match PullProgress::from(line) {
+                    line if line.is_retry() => return Err(broken_off(&image, &line)),
+                    line => progress(line),
+                },
                 Ok(Some(Err(error))) => return Err(refused(&image, error)),
                 Ok(None) => return Ok(()),
                 Err(_) => return Err(Failure::Timeout(Self::SILENCE).during(format!("hear from the pull of {image}"))),
             }
         }
     }
+}
+
+impl PullProgress {
+    /// There is no field for it: the engine counts down.
+    fn is_retry(&self) -> bool {
+        self.status.starts_with("Retrying in ")
+    }
+}
+
+/// A layer of which no more comes.
+fn broken_off(image: &str, line: &PullProgress) -> Error {
+    Error::Pull { name: without_secret(image), message: format!("the transfer of layer {} broke off", line.layer) }
 }
 
 /// What the engine says is its reason, wherever it says it; a broken connection is ours.
@@ -142,6 +161,14 @@ mod tests {
         assert!(pull(engine(FAILED, true, held), &|_| {}).await.is_ok(), "a spurious error");
         let garbage = pull(engine("nonsense\r\n", true, ""), &|_| {}).await.unwrap_err();
         assert!(matches!(garbage, Error::Malformed { .. }), "{garbage:?}");
+    }
+
+    #[tokio::test]
+    async fn a_layer_that_the_engine_would_try_again_ends_the_pull() {
+        let line = "{\"status\":\"Retrying in 5 seconds\",\"progressDetail\":{},\"id\":\"abc\"}\r\n";
+        let retry = pull(engine(line, false, ""), &|_| {});
+        let error = tokio::time::timeout(Duration::from_secs(60), retry).await.unwrap().unwrap_err();
+        assert!(matches!(&error, Error::Pull { message, .. } if message.contains("abc")), "{error:?}");
     }
 
     #[tokio::test(start_paused = true)]

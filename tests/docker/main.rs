@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod prewarm;
 mod registry;
 
 use std::collections::BTreeMap;
@@ -351,4 +352,8 @@ fn futures_are_send(engine: &Engine, image: &Image, spec: &ContainerSpec, shot: 
     send((engine.create(spec), engine.start(""), engine.stop("", minute), engine.remove("", &[]), engine.wait("")));
     send((engine.put_files("", &[]), engine.get_file("", "", 1), engine.state(""), engine.run_once(shot, minute)));
     send((engine.logs("", Since::Start, Follow::No), engine.tail("", Since::Start, 1), engine.remove_volume("")));
+    let tar = || futures_util::stream::empty::<Result<bytes::Bytes, Error>>();
+    send((engine.chains(), engine.unpacked(&image.expected, 1), engine.images(), engine.load(tar(), &|_| {})));
+    send((engine.put_archive("", tar()), engine.stat("", ""), engine.exec("", &[], minute)));
+    send((engine.holders(), engine.rename("", "")));
 }
