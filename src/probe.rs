@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::docker::{Engine, Expected, Holder};
 use crate::host::{
-    EngineSocket, Facts, HolderFacts, Host, HostName, MachineFacts, disk_script, machine_script, parse_disk,
-    parse_machine,
+    EngineSocket, Facts, HolderFacts, Host, HostName, ImageStore, MachineFacts, disk_script, machine_script,
+    parse_disk, parse_machine,
 };
 use crate::oci::Digest;
 use crate::plan::{Failure, ImageOnHost};
@@ -115,7 +115,12 @@ fn expected(image: &ImageOnHost) -> Expected {
 pub async fn held_as_named(connection: &Connection, image: &ImageOnHost) -> Result<Option<Digest>, Failure> {
     let fail = |e: crate::docker::Error| Failure::new(&e, e.hint()).on(&connection.host.name);
     let Some(named) = connection.engine.image(&image.reference).await.map_err(fail)? else { return Ok(None) };
-    let held = connection.engine.holds(&expected(image)).await.map_err(fail)?;
+    let expected = expected(image);
+    let mut held = connection.engine.holds(&expected).await.map_err(fail)?;
+    if held.is_none() && image.store == ImageStore::Containerd {
+        // Its layers may have come in another compression: then it runs, and only its own blobs are not there.
+        held = connection.engine.unpacked(&expected, image.image.layers.len()).await.map_err(fail)?;
+    }
     Ok(held.filter(|id| *id == named.id))
 }
 

@@ -6,11 +6,21 @@ use crate::k3arm::Home;
 use crate::lab::{Lab, Undo};
 use crate::scenario;
 
+/// Has sshd read its settings again, and waits until it listens with them.
+const RELOAD: &str = "
+listens() { grep -c '^Server listening' /var/log/sshd.log; }
+before=$(listens)
+kill -HUP $(cat /run/sshd.pid)
+for i in $(seq 300); do
+  if [ $(listens) -gt $before ]; then exit 0; fi
+  sleep 0.1
+done
+exit 1";
+
 /// Adds a line to the host's sshd_config until the value is dropped.
 fn sshd(host: &Host, line: &str) -> Undo {
-    let reload = "kill -HUP $(cat /run/sshd.pid)";
-    let undo = Undo::script(host, &format!("sed -i '/^{line}$/d' /etc/ssh/sshd_config; {reload}"));
-    host.sh(&format!("echo '{line}' >> /etc/ssh/sshd_config; {reload}"));
+    let undo = Undo::script(host, &format!("sed -i '/^{line}$/d' /etc/ssh/sshd_config; {RELOAD}"));
+    host.sh(&format!("echo '{line}' >> /etc/ssh/sshd_config; {RELOAD}"));
     undo
 }
 

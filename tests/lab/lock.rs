@@ -12,8 +12,9 @@ use crate::scenario;
 
 const USERS: &str = "docker.io/users/locked:1";
 
-/// A folder with a cluster file.
+/// A folder with a cluster file; the tag is pause's.
 fn folder() -> Home {
+    publish(PAUSE, USERS);
     let folder = Home::new();
     fs::write(folder.path("k3arm.yaml"), cluster_file("locked", &[USERS])).expect("written");
     folder
@@ -38,9 +39,8 @@ fn planned(json: &Value) -> Vec<String> {
 
 scenario! {
     fn a_tag_that_moves_does_not_move_the_cluster(_lab) {
-        publish(PAUSE, USERS);
-        let first = published(USERS);
         let folder = folder();
+        let first = published(USERS);
         prewarm(&folder, &["--dry-run"]).exits(0);
         assert_eq!(lock(&folder), "", "a dry run writes nothing");
         prewarm(&folder, &[]).exits(0).tells("images pinned");
@@ -61,7 +61,7 @@ scenario! {
         let updated = prewarm(&folder, &["--update"]).exits(0).tells("moved from");
         assert_eq!(planned(&updated.json()), vec![second.clone(); 3], "{}", updated.all());
         let moved: Vec<&str> = updated.stderr.lines().filter(|line| line.contains("moved from")).collect();
-        assert!(moved.len() == 1 && moved[0].contains(USERS), "{moved:?}");
+        assert!(moved.len() == 1 && moved[0].contains("users/locked:1"), "{moved:?}");
         assert!(lock(&folder).contains(&second) && !lock(&folder).contains(&first), "{}", lock(&folder));
     }
 }
@@ -69,9 +69,8 @@ scenario! {
 scenario! {
     /// What is locked comes from the registry by its digest, on hosts and machines that have seen nothing of it.
     fn a_new_machine_takes_what_is_locked(lab) {
-        publish(PAUSE, USERS);
-        let first = published(USERS);
         let folder = folder();
+        let first = published(USERS);
         prewarm(&folder, &[]).exits(0);
         publish(BUSYBOX, USERS);
         lab.on_all(crate::host::Host::clean);
