@@ -116,13 +116,11 @@ pub async fn held_as_named(connection: &Connection, image: &ImageOnHost) -> Resu
     let fail = |e: crate::docker::Error| Failure::new(&e, e.hint()).on(&connection.host.name);
     let Some(named) = connection.engine.image(&image.reference).await.map_err(fail)? else { return Ok(None) };
     let expected = expected(image);
-    let held = match connection.engine.holds(&expected).await.map_err(fail)? {
-        // Its layers came in another form; containers are made of it all the same.
-        None if image.store == ImageStore::Containerd => {
-            connection.engine.unpacked(&expected, image.image.layers.len()).await.map_err(fail)?
-        }
-        held => held,
-    };
+    let mut held = connection.engine.holds(&expected).await.map_err(fail)?;
+    if held.is_none() && image.store == ImageStore::Containerd {
+        // Its layers may have come in another compression: then it runs, and only its own blobs are not there.
+        held = connection.engine.unpacked(&expected, image.image.layers.len()).await.map_err(fail)?;
+    }
     Ok(held.filter(|id| *id == named.id))
 }
 

@@ -5,11 +5,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::apply::Journal;
-use crate::cluster::{Cluster, Member, Source};
+use crate::cluster::names::LABEL_IMAGES_OF;
+use crate::cluster::{Cluster, ClusterName, Member, Source};
 use crate::economy::Recompress;
 use crate::host::{Host, HostName, Severity};
 use crate::oci::{PinnedImage, ReferenceError};
-use crate::plan::{Failure, ImageOnHost, Outcome, Plan, Report, Step, Ways};
+use crate::plan::{Action, Failure, ImageOnHost, Outcome, Plan, Report, Step, Ways};
 use crate::provision::{Images, NodeImages};
 use crate::{preflight, prewarm as stage, probe, provision};
 
@@ -126,9 +127,7 @@ async fn prewarm_on(
     let mut steps = steps(&wanted, request.ways, &mut probed, &mut report);
     if let (Some(cluster), Some(needs)) = (&request.cluster, &needs) {
         let images = node_images(cluster, &wanted, (needs, &resolved), &probed);
-        let placements = provision::placements(cluster, &images, &probed.facts);
-        placed(&images, &placements, &mut report);
-        steps.extend(placements);
+        steps.extend(provision::placements(cluster, &images, &probed.facts));
     }
     let mut steps = without_full_disks(steps, &mut probed, &mut report);
     let compressing = Compressing {
@@ -140,6 +139,7 @@ async fn prewarm_on(
     };
     let variants = compressing.settle(&mut steps).await?;
     present(&wanted, &probed, &mut report);
+    report.outcomes.extend(request.cluster.iter().flat_map(|cluster| waiting(&cluster.name, &steps, &probed)));
     let mut plan = Plan::default();
     plan.push("Prewarm", steps);
     if !request.dry_run {
@@ -245,18 +245,24 @@ fn present(wanted: &BTreeMap<HostName, Vec<ImageOnHost>>, probed: &Probed, repor
     for (host, images) in wanted {
         let Some(facts) = probed.facts.get(host) else { continue };
         let held = images.iter().filter(|image| stage::is_present(image, facts));
-        report.outcomes.extend(held.map(|image| present_on(host, image.reference.familiar())));
+        report.outcomes.extend(held.map(|image| there(host, image.reference.familiar())));
     }
 }
 
-/// Hosts whose node has its images, or will find them.
-fn placed(images: &Images, placements: &[Step], report: &mut Report) {
-    let is_settled = |host: &&HostName| placements.iter().all(|step| step.host != **host);
-    let with_images = images.iter().filter(|(_, images)| !images.inside.is_empty()).map(|(host, _)| host);
-    report.outcomes.extend(with_images.filter(is_settled).map(|host| present_on(host, "images of its node".into())));
+/// Images that wait for their nodes already, for the report: holders of this cluster that no step takes away.
+fn waiting(cluster: &ClusterName, steps: &[Step], probed: &Probed) -> Vec<Outcome> {
+    let is_removed = |host: &HostName, name: &str| {
+        let removes = |action: &Action| matches!(action, Action::RemoveNode(removed) if removed.name == name);
+        steps.iter().any(|step| step.host == *host && removes(&step.action))
+    };
+    let holders = probed.facts.iter().flat_map(|(host, facts)| facts.holders.iter().map(move |holder| (host, holder)));
+    let of_cluster = holders
+        .filter(|(_, holder)| holder.labels.get(LABEL_IMAGES_OF).is_some_and(|name| name == cluster.as_str()))
+        .filter(|(host, holder)| !is_removed(host, &holder.name));
+    of_cluster.map(|(host, holder)| there(host, holder.name.clone())).collect()
 }
 
-fn present_on(host: &HostName, subject: String) -> Outcome {
+fn there(host: &HostName, subject: String) -> Outcome {
     Outcome { host: host.clone(), subject, status: "present".into(), bytes: 0, milliseconds: 0, failure: None }
 }
 

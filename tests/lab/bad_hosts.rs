@@ -95,18 +95,3 @@ scenario! {
         assert!(error.contains("ssh-keygen") && error.contains("-R"), "{error}");
     }
 }
-
-scenario! {
-    fn sshd_without_tcp_forwarding_is_told(lab) {
-        let host = lab.host("h1");
-        host.forget_images();
-        let reload = "kill -HUP $(cat /run/sshd.pid)";
-        let _sshd = Undo::script(host, &format!("sed -i /AllowTcpForwarding/d /etc/ssh/sshd_config; {reload}"));
-        host.sh(&format!("echo 'AllowTcpForwarding no' >> /etc/ssh/sshd_config; {reload}"));
-        let ran = Home::new().k3arm(&["image", "prewarm", &release(), "--host", "h1"]).exits(1);
-        let error = ran.error("h1: ");
-        assert!(error.contains("AllowTcpForwarding yes"), "{error}");
-        assert_eq!(ran.errors().len(), 1, "{}", ran.all());
-        assert_eq!(host.sh("docker images -aq"), "");
-    }
-}

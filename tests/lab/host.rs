@@ -97,6 +97,24 @@ impl Host {
         self.sh(&format!("docker inspect --format '{template}' {container}"))
     }
 
+    /// The ID by which the engine knows an image.
+    #[track_caller]
+    pub(crate) fn image_id(&self, image: &str) -> String {
+        self.sh(&format!("docker image inspect --format '{{{{.Id}}}}' {image}"))
+    }
+
+    /// Bytes that have come over its cable.
+    pub(crate) fn received(&self) -> u64 {
+        self.sh("awk '$1 == \"eth0:\" { print $2 }' /proc/net/dev").parse().expect("a number")
+    }
+
+    /// A place in the host's own files, from outside.
+    pub(crate) fn outside(&self, path: &str) -> PathBuf {
+        let directory = std::env::var("K3ARM_LAB_DIR").expect("inside a lab");
+        let pid = std::fs::read_to_string(format!("{directory}/hosts/{}/pid", self.name)).expect("its PID");
+        PathBuf::from(format!("/proc/{}/root{path}", pid.trim()))
+    }
+
     /// All that is made by tests goes.
     pub(crate) fn clean(&self) {
         self.sh(CLEAN);

@@ -91,6 +91,13 @@ impl Lab {
     }
 }
 
+/// Pulls the cable of a host or of the registry until the value is dropped.
+pub(crate) fn unplugged(what: &str) -> Undo {
+    ci(&["link", what, "down"]);
+    let what = what.to_string();
+    Undo(Some(Box::new(move || drop(ci(&["link", &what, "up"])))))
+}
+
 /// Runs a command of `ci/lab` on this lab.
 pub(crate) fn ci(arguments: &[&str]) -> String {
     let output = Command::new(ci_lab()).args(arguments).output().expect("ci/lab runs");

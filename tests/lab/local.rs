@@ -7,17 +7,16 @@ use crate::host::Host;
 use crate::lab::{Undo, release};
 use crate::scenario;
 
-const ENVIRONMENT: &str = "env K3ARM_REGISTRY_MIRROR=docker.io=http://10.66.0.2:5000";
+/// Where it finds images.
+pub(crate) const ENVIRONMENT: &str = "env K3ARM_REGISTRY_MIRROR=docker.io=http://10.66.0.2:5000";
 
 /// Puts the program onto the host, as a user would copy it; what it wrote goes at the end.
-fn install(host: &Host) -> Undo {
+pub(crate) fn install(host: &Host) -> Undo {
     let undo = "rm -rf /usr/local/bin/k3arm /root/.kube /root/.cache/k3arm /root/.local/share/k3arm /etc/rancher";
     host.sh(undo);
-    let directory = std::env::var("K3ARM_LAB_DIR").expect("inside a lab");
     // The changes of a host's root lie in a folder of the lab; a running overlay wants them to come from inside.
     let program = Path::new(env!("CARGO_BIN_EXE_k3arm"));
-    let pid = fs::read_to_string(format!("{directory}/hosts/{}/pid", host.name)).expect("its PID");
-    fs::copy(program, format!("/proc/{}/root/usr/local/bin/k3arm", pid.trim())).expect("copied");
+    fs::copy(program, host.outside("/usr/local/bin/k3arm")).expect("copied");
     Undo::script(host, undo)
 }
 

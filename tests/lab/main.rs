@@ -9,22 +9,31 @@
 #![allow(clippy::expect_used)]
 
 mod bad_hosts;
+mod by_load;
 mod causes;
 mod causes_at_start;
 mod channels;
 mod cluster_file;
 mod create;
 mod delete;
+mod forwarding;
 mod host;
+mod images;
 mod interrupt_create;
 mod interrupt_prewarm;
 mod k3arm;
 mod kubectl;
 mod lab;
 mod local;
+mod lock;
+mod missing;
+mod offline;
+mod placed;
 mod prewarm;
+mod recompressed;
 mod resolve;
 mod secrets;
+mod sources;
 mod wait;
 
 /// Why these tests do not run by themselves.

@@ -10,6 +10,12 @@ import (
 
 const dataDirectory = "/var/lib/rancher/k3s"
 
+// The marks of images that must stay: containerd's, and k3s' own beside it.
+const (
+	pinned = "io.cri-containerd.pinned"
+	byK3s  = "io.cattle.k3s.pinned"
+)
+
 // Ctr runs the few subcommands of containerd's client that make sense here: images ls, import, rm, tag, label.
 func Ctr(arguments []string) error {
 	arguments = withoutGlobalFlags(arguments)
@@ -84,13 +90,23 @@ func list(records *Records, w io.Writer, quiet bool) error {
 			fmt.Fprintln(w, image.Name)
 			continue
 		}
-		labels := "-"
-		if image.Pinned {
-			labels = "io.cattle.k3s.pinned=pinned,io.cri-containerd.pinned=pinned"
-		}
-		fmt.Fprintf(w, "%-70s %-73s %-10d %s\n", image.Name, image.Target, image.Size, labels)
+		fmt.Fprintf(w, "%-70s %-73s %-10d %s\n", image.Name, image.Target, image.Size, labels(image))
 	}
 	return nil
+}
+
+func labels(image Image) string {
+	var labels []string
+	if image.PinnedByK3s {
+		labels = append(labels, byK3s+"=pinned")
+	}
+	if image.Pinned {
+		labels = append(labels, pinned+"=pinned")
+	}
+	if len(labels) == 0 {
+		return "-"
+	}
+	return strings.Join(labels, ",")
 }
 
 func importTo(records *Records, path string) error {
@@ -130,16 +146,29 @@ func tag(records *Records, from, to string) error {
 	return err
 }
 
+// label sets marks; one without a value is taken away.
 func label(records *Records, name string, labels []string) error {
-	return records.Change(func(all map[string]Image) {
+	err := fmt.Errorf("image %q: not found", name)
+	failed := records.Change(func(all map[string]Image) {
 		image, ok := all[name]
+		if !ok {
+			return
+		}
 		for _, label := range labels {
-			if ok && strings.HasPrefix(label, "io.cri-containerd.pinned=") {
-				image.Pinned = strings.HasSuffix(label, "=pinned")
-				all[name] = image
+			switch key, value, _ := strings.Cut(label, "="); key {
+			case pinned:
+				image.Pinned = value == "pinned"
+			case byK3s:
+				image.PinnedByK3s = value == "pinned"
 			}
 		}
+		all[name] = image
+		err = nil
 	})
+	if err == nil {
+		err = failed
+	}
+	return err
 }
 
 // Crictl runs `images`, with -q or -o json.

@@ -16,6 +16,8 @@ type Image struct {
 	// Complete tells whether everything for this node's platform was there.
 	Complete bool `json:"complete"`
 	Pinned   bool `json:"pinned"`
+	// PinnedByK3s tells whether k3s' own mark is beside containerd's: pins with it are taken away at the next start.
+	PinnedByK3s bool `json:"pinnedByK3s"`
 }
 
 type descriptor struct {

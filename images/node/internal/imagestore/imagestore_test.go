@@ -189,6 +189,47 @@ func TestCache(t *testing.T) {
 	}
 }
 
+func TestPins(t *testing.T) {
+	data := t.TempDir()
+	path := filepath.Join(data, "agent", "images", "a.tar")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	marks := func() string {
+		t.Helper()
+		all, err := Open(data).List()
+		if err != nil || len(all) != 1 {
+			t.Fatalf("%+v, %v", all, err)
+		}
+		return labels(all[0])
+	}
+	for _, mine := range []bool{false, true} {
+		if err := os.WriteFile(path, newLayout(runtime.GOARCH).tar(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		start(t, data)
+		if got := marks(); got != byK3s+"=pinned,"+pinned+"=pinned" {
+			t.Errorf("an imported image: %s", got)
+		}
+		want := "-"
+		if mine {
+			want = pinned + "=pinned"
+			if err := label(Open(data), pause, []string{byK3s + "=", want}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if start(t, data); marks() != want {
+			t.Errorf("without the archive: %s, not %s", marks(), want)
+		}
+	}
+	if err := label(Open(data), "nobody/knows:it", []string{pinned + "=pinned"}); err == nil {
+		t.Error("an image that is not there has no labels")
+	}
+}
+
 func TestBrokenArchive(t *testing.T) {
 	data := t.TempDir()
 	path := filepath.Join(data, "agent", "images", "a.tar")

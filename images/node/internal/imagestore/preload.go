@@ -58,12 +58,14 @@ func NewPreload(dataDirectory string, records *Records) *Preload {
 
 func (p *Preload) cachePath() string { return filepath.Join(p.directory, ".cache.json") }
 
-// All imports what is there at the start. Pins of an earlier start do not count any more.
+// All imports what is there at the start. k3s' own pins of an earlier start do not count any more; those of others stay.
 func (p *Preload) All() {
 	_ = p.records.Change(func(all map[string]Image) {
 		for name, image := range all {
-			image.Pinned = false
-			all[name] = image
+			if image.PinnedByK3s {
+				image.Pinned, image.PinnedByK3s = false, false
+				all[name] = image
+			}
 		}
 	})
 	for _, path := range p.archives() {
@@ -182,7 +184,7 @@ func (p *Preload) pin(names []string) {
 	_ = p.records.Change(func(all map[string]Image) {
 		for _, name := range names {
 			if image, ok := all[name]; ok {
-				image.Pinned = true
+				image.Pinned, image.PinnedByK3s = true, true
 				all[name] = image
 			}
 		}
