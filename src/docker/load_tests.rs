@@ -105,6 +105,22 @@ async fn an_engine_that_refuses_and_hangs_up_early_is_heard() {
 }
 
 #[tokio::test]
+async fn an_engine_that_stops_listening_before_it_has_said_why_is_heard() {
+    let fake = Fake::serving(|request, stream| async move {
+        let stream = stream.into_std().unwrap();
+        if request.contains("/load") {
+            stream.shutdown(std::net::Shutdown::Read).unwrap();
+        }
+        let mut stream = tokio::net::UnixStream::from_std(stream).unwrap();
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let _ = stream.write_all(b"{\"errorDetail\":{\"message\":\"sick\"}}\n").await;
+    });
+    let error = load(&fake, pieces(10_000).0).await.0.unwrap_err();
+    assert!(matches!(&error, Error::Load { message } if message == "sick"), "{error:?}");
+}
+
+#[tokio::test]
 async fn the_streams_own_error_comes_back_as_it_was() {
     let broken = || pieces(3).0.chain(stream::iter([Err(io::Error::from_raw_os_error(5))]));
     // The engine's answer to a body that ends too early must not hide it.

@@ -92,7 +92,7 @@ impl Transport {
         let head = request(method, path).header("content-type", "application/x-tar");
         let request = head.body(body).map_err(|source| Failure::Malformed(source.into()))?;
         let stream = self.connect(Self::LIMIT_PROGRESS).await?;
-        let (response, connection) = exchange(Bounded { waits_when_broken: true, ..stream }, request).await?;
+        let (response, connection) = exchange(stream, request).await?;
         if response.status().is_success() {
             return Ok((response.into_body(), connection));
         }
@@ -114,7 +114,7 @@ impl Transport {
     async fn connect(&self, limit: u64) -> Result<Bounded, Failure> {
         let connect = tokio::time::timeout(Self::CONNECT, UnixStream::connect(&self.socket)).await;
         let stream = connect.map_err(|_| Failure::Timeout(Self::CONNECT))?.map_err(Failure::Connect)?;
-        Ok(Bounded { stream, left: limit, waits_when_broken: false })
+        Ok(Bounded { stream, left: limit })
     }
 }
 
@@ -221,9 +221,6 @@ async fn read_whole(body: Incoming) -> Result<Bytes, Failure> {
 struct Bounded {
     stream: UnixStream,
     left: u64,
-    /// An engine may refuse a long upload before it has all of it, and hang up. Its words are still to be read then:
-    /// what cannot be written waits, and the reading side says how it ended.
-    waits_when_broken: bool,
 }
 
 impl AsyncRead for Bounded {
@@ -243,13 +240,7 @@ impl AsyncRead for Bounded {
 
 impl AsyncWrite for Bounded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match Pin::new(&mut self.stream).poll_write(cx, bytes) {
-            Poll::Ready(Err(error)) if self.waits_when_broken => {
-                tracing::trace!(%error, "the engine takes no more");
-                Poll::Pending
-            }
-            poll => poll,
-        }
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
