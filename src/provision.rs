@@ -253,8 +253,7 @@ fn removals(cluster: &ClusterName, fleet: &BTreeMap<HostName, Facts>) -> Vec<Ste
             let stop = Action::StopNode { container: found.id.clone(), name: found.name.clone() };
             let clear = Action::ClearNetwork { image: found.image.clone() };
             let remove = Action::RemoveNode(removed(found, facts));
-            let actions = if found.state == NodeState::Created { vec![remove] } else { vec![stop, clear, remove] };
-            actions
+            if found.state == NodeState::Created { vec![remove] } else { vec![stop, clear, remove] }
         });
         let actions = steps.chain(inside::holders(cluster, facts));
         actions.map(|action| Step { host: host.clone(), action }).collect::<Vec<_>>()

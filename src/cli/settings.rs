@@ -86,11 +86,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 impl Settings {
     /// How data is printed; the last word counts.
     pub(super) fn format(&self) -> Format {
-        let formats = self.output.iter().filter_map(|output| match output {
+        let mut formats = self.output.iter().rev().filter_map(|output| match output {
             Output::Format(format) => Some(*format),
             Output::File(_) => None,
         });
-        formats.last().unwrap_or(Format::Table)
+        formats.next().unwrap_or(Format::Table)
     }
 
     /// The file that was named by `-o`.
