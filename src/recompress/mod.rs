@@ -6,8 +6,9 @@
 //! ([`variant`]). The reverse is there too: gzip for engines before 23.0, where a layer was published bare or as zstd.
 //!
 //! - A result is kept only when its uncompressed bytes have the diff ID of the image's config.
-//! - Memory is bounded whatever the layer: 1 MiB of input that waits, and what the level needs (from 8 MiB at level 3 and
-//!   32 MiB at 10 to 240 MiB at 19; several threads take more and are used only where memory is plenty).
+//! - Memory is bounded whatever the layer: 1 MiB of input that waits, and what the level needs with its window (40 MiB at
+//!   level 3, 80 MiB at 10, 230 MiB at 19; several threads take more and are used only where memory is plenty). The engine
+//!   that unpacks it sets the window aside, too: 32 MiB, from level 19 on 128 MiB.
 //! - The threads yield to whatever else this program does, and end soon when the future is dropped.
 //! - Nothing is compressed anew that would be hardly smaller.
 //!

@@ -132,10 +132,10 @@ impl Trial {
 }
 
 impl Beginning {
-    /// One thread with the level's own window stands for what several do with a longer one.
+    /// One thread stands for several.
     fn attempt(&self, level: ZstdLevel, effort: Effort, is_over: &dyn Fn() -> bool) -> io::Result<Option<Yield>> {
         let began = Instant::now();
-        let alone = Effort { workers: 0, window_log: None, ..effort };
+        let alone = Effort { workers: 0, ..effort };
         let mut encoder = Encoder::new(Compression::Zstd(level), alone, Counter(0))?;
         let mut done = 0;
         for piece in self.bytes.chunks(PIECE) {
