@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use k3arm::docker::{Engine, Error, FileKind, FileStat, HolderSpec, LABEL_IMAGES};
+use k3arm::cluster::names::LABEL_IMAGES;
+use k3arm::docker::{Engine, Error, FileKind, FileStat, HolderSpec};
 use k3arm::host::ImageStore;
 use k3arm::oci::{Digest, chain_ids};
 use tokio_tar::Builder;
