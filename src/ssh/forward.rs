@@ -19,8 +19,8 @@ use super::run::{Job, Limits};
 use super::session::{Kind, Remote, Session};
 use super::target::quoted;
 
-/// For a forward's set-up; it is a round trip or two, and some more where a bridge is needed.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+/// For a forward's set-up: a round trip or two, and where a bridge is needed a dozen programs that a busy Pi has to start.
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Another program may take a free port before `ssh` does.
 const PORT_ATTEMPTS: usize = 5;

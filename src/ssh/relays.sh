@@ -1,9 +1,9 @@
-# Prints the programs of this host that can carry a connection, one a line, the one to take first. Our own few lines come
-# first: they start soonest and take the least memory, and they alone pass on each end of a stream and notice each end of
-# a connection at once.
+# Prints the programs of this host that can carry a connection, one a line, the one to take first; none after one that can
+# do everything. An interpreter for our own few lines comes first: they alone pass on each end of a stream and notice each
+# end of a connection at once, and one such process takes less than the docker command.
 exec </dev/null 2>/dev/null
-perl -e 'use Socket; use IO (); exit !defined &IO::Poll::_poll' && echo perl
-python3 -I -S -c 'import os, select, socket; os.set_blocking' && echo python3
+perl -e 'use Socket; use IO (); exit !defined &IO::Poll::_poll' && echo perl && exit
+python3 -I -S -c 'import os, select, socket; os.set_blocking' && echo python3 && exit
 case $(docker --version) in
     "Docker version"*) case $(docker system dial-stdio --help) in *dial-stdio*) echo docker ;; esac ;;
 esac
