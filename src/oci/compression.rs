@@ -50,7 +50,7 @@ pub struct Yield {
 impl ZstdLevel {
     /// The highest.
     pub const MAX: Self = Self(22);
-    /// Below a tenth of the time of [`Self::SMALLEST`] for about two thirds of what that saves.
+    /// About three quarters of what [`Self::SMALLEST`] saves, for a tenth of its time.
     pub const DEFAULT: Self = Self(10);
     /// The level from which on more time brings next to nothing.
     pub const SMALLEST: Self = Self(19);

@@ -89,6 +89,9 @@ impl Work {
             return Err(Error::WrongDiffId { layer: name.clone(), expected: layer.diff_id.clone(), found });
         }
         let draft = encoder.finish().map_err(|error| cannot_write(name, error))?.0;
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted { layer: name.clone() });
+        }
         let took = began.elapsed().saturating_sub(decoder.feed().waited);
         if draft.written() > self.worth {
             return Ok(Done { result: None, took });
