@@ -150,7 +150,7 @@ async fn several_threads_give_the_same_bytes() {
     let several = bench();
     let machine = Machine { cores: 3, memory: 16 << 30 };
     let form =
-        several.recompressor.clone().on(machine).make(&layer, zstd_level(3), Fake::new(&blob, [])).await.unwrap();
+        several.recompressor.clone().on(machine).make(&layer, zstd_level(10), Fake::new(&blob, [])).await.unwrap();
     assert!(several.unpacked(&made(form)) == text);
 }
 
@@ -241,6 +241,29 @@ async fn a_dropped_future_stops_the_work() {
     work.abort();
     until("the work has ended", || draft() == 0).await;
     assert_eq!((bench.files("blobs/sha256"), bench.files("recompressed")), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_future_keeps_nothing_although_the_thread_has_all_it_needs() {
+    let bench = bench();
+    // A piece of input that the thread is busy with for long.
+    let (layer, blob) = gzip_layer(&vec![0; 80_000_000]);
+    assert!(layer.descriptor.size >= 64 << 10);
+    let given = Arc::new(tokio::sync::Notify::new());
+    let (size, is_given) = (layer.descriptor.size, given.clone());
+    let progress = Arc::new(move |_: &Digest, done| {
+        if done == size {
+            is_given.notify_one();
+        }
+    });
+    let recompressor = bench.recompressor.clone().with_progress(progress);
+    tokio::select! {
+        biased;
+        () = given.notified() => {}
+        form = recompressor.make(&layer, zstd_level(15), Fake::new(&blob, [])) => panic!("{form:?}"),
+    }
+    until("the work has ended", || bench.files("ingest") == 0).await;
+    assert_eq!(bench.counts(), (1, 0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
