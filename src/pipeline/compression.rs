@@ -166,11 +166,22 @@ impl Compressing<'_> {
             let progress = move |_: &Digest, done: u64| told.overall(Progress::Bytes { done, total: size });
             let maker = recompressor.clone().with_progress(Arc::new(progress));
             let form = maker.make(layer, Compression::Zstd(level), source.clone()).await;
-            let what = match form.map_err(|e| Failure::new(&e, e.hint()))? {
-                Form::Made(made) => format!("layer {short}: {:.1} MB as zstd", made.size as f64 / 1e6),
-                Form::AsPublished => format!("layer {short} stays as it is: zstd saves nothing"),
-            };
-            events.overall(Progress::Done { what });
+            match form {
+                Ok(Form::Made(made)) => {
+                    let what = format!("layer {short}: {:.1} MB as zstd", made.size as f64 / 1e6);
+                    events.overall(Progress::Done { what });
+                }
+                Ok(Form::AsPublished) => {
+                    let what = format!("layer {short} stays as it is: zstd saves nothing");
+                    events.overall(Progress::Done { what });
+                }
+                // Nobody asked for it: what cannot be made smaller travels as it was published.
+                Err(error) if self.wish == Recompress::Auto => {
+                    let why = Failure::new(&error, error.hint());
+                    events.overall(Progress::Warning { what: format!("layer {short} is sent as published: {why}") });
+                }
+                Err(error) => return Err(Failure::new(&error, error.hint())),
+            }
         }
         Ok(())
     }
