@@ -14,6 +14,7 @@ mod causes_at_start;
 mod channels;
 mod cluster_file;
 mod create;
+mod cuts;
 mod delete;
 mod host;
 mod interrupt_create;
