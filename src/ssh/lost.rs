@@ -115,7 +115,10 @@ mod tests {
     }
 
     /// A program of this name that repeats what it is told.
-    struct Program(Child, tempfile::TempDir);
+    struct Program {
+        child: Child,
+        _folder: tempfile::TempDir,
+    }
 
     impl Program {
         fn named(name: &str) -> Self {
@@ -123,14 +126,15 @@ mod tests {
             std::os::unix::fs::symlink("/bin/sh", folder.path().join(name)).unwrap();
             let mut program = Command::new(folder.path().join(name));
             program.args(["-c", "while read -r word; do echo $word; done"]);
-            Self(program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap(), folder)
+            let child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            Self { child, _folder: folder }
         }
 
         fn served(&self) -> Served {
-            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
             let start = stat.rsplit(") ").next().unwrap().split(' ').nth(19).unwrap().parse().unwrap();
             let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap().trim().into();
-            Served { boot, id: self.0.id(), start }
+            Served { boot, id: self.child.id(), start }
         }
 
         /// Whether it is ended by the script for `served`. A signal takes effect before the next answer.
@@ -138,16 +142,16 @@ mod tests {
             let script = script([served].into_iter());
             assert!(Command::new("/bin/sh").args(["-c", &script]).status().unwrap().success());
             let mut answer = String::new();
-            let asked = writeln!(self.0.stdin.as_mut().unwrap(), "there");
-            let read = BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut answer);
+            let asked = writeln!(self.child.stdin.as_mut().unwrap(), "there");
+            let read = BufReader::new(self.child.stdout.as_mut().unwrap()).read_line(&mut answer);
             asked.is_err() || read.is_err() || answer != "there\n"
         }
     }
 
     impl Drop for Program {
         fn drop(&mut self) {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
+            let _ = self.child.kill();
+            let _ = self.child.wait();
         }
     }
 
