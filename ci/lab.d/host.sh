@@ -83,11 +83,6 @@ host_stop() {
     wait_for 5 link_gone "$1" || in_network ip link delete "$1"
 }
 
-host_link() {
-    host_runs "$1" || die "$1 is stopped"
-    case ${2:-} in up | down) in_network ip link set "$1" "$2" ;; *) refuse "ci/lab link HOST up|down" ;; esac
-}
-
 host_engine() {
     host_runs "$1" || die "$1 is stopped"
     case ${2:-} in

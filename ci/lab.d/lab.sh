@@ -207,3 +207,10 @@ lab_shape() {
     link_shape "$1" "$2" "${3:-none}" "$pid"
     echo "$2 ${3:-none}" >"$lab/shape.$1"
 }
+
+lab_link() {
+    [[ $# == 2 && $2 =~ ^(up|down)$ ]] || refuse "ci/lab link HOST|registry up|down"
+    [[ $1 == registry ]] || known_host "$1"
+    host_process "$1" >/dev/null || die "$1 is stopped"
+    in_network ip link set "$1" "$2"
+}

@@ -54,7 +54,7 @@ registry_down() {
     rm -f "$lab/registry/pid"
 }
 
-# From outside: what a cut at its end is like. What it has sent is counted over all of its processes.
+# The plug, pulled. What it has sent is counted over all of its processes.
 registry_stop() {
     process "$lab/registry/pid" >/dev/null || return 0
     # Nothing more is sent once it has been counted.
@@ -65,11 +65,7 @@ registry_stop() {
 }
 registry_start() { process "$lab/registry/pid" >/dev/null || registry_up "$(<"$lab/registry/base")" over; }
 lab_registry() {
-    case ${1:-} in
-        stop | start) "registry_$1" ;;
-        down | up) in_network ip link set registry "$1" ;;
-        *) refuse "ci/lab registry stop|start|down|up" ;;
-    esac
+    case ${1:-} in stop | start) "registry_$1" ;; *) refuse "ci/lab registry stop|start" ;; esac
 }
 
 # What it serves: the images of images/build, put in once for each version of them, and a real k3s over them if one is named.

@@ -38,7 +38,7 @@ enum Cut {
     Link(Option<u64>),
     /// The host's engine is stopped and started.
     Engine,
-    /// The registry is killed and started.
+    /// The registry's plug is pulled, and it is started.
     Registry,
     /// The registry's cable, for so many seconds.
     Uplink(u64),
@@ -141,9 +141,9 @@ impl<'a> Trial<'a> {
                 ci(&["registry", "start"]);
             }
             Cut::Uplink(seconds) => {
-                ci(&["registry", "down"]);
+                ci(&["link", "registry", "down"]);
                 running.wait_at_most(Duration::from_secs(seconds));
-                ci(&["registry", "up"]);
+                ci(&["link", "registry", "up"]);
             }
         }
     }
