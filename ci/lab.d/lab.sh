@@ -98,6 +98,7 @@ lab_again() {
     for host in $(host_names); do
         if host_runs "$host"; then in_network ip link set "$host" up; else host_start "$host"; fi
     done
+    if process "$lab/registry/pid" >/dev/null; then in_network ip link set registry up; else registry_start; fi
     say "is up already: ci/lab status"
 }
 

@@ -37,7 +37,8 @@ log: {level: warn, accesslog: {disabled: false}}
 storage: {filesystem: {rootdirectory: $directory/storage, maxthreads: 100}, delete: {enabled: true}}
 http: {addr: ":5000", secret: lab}
 E
-    : >"$directory/access.log"
+    echo "$1" >"$directory/base"
+    touch "$directory/access.log"
     background lab "$directory/registry.log" env -i PATH="$PATH" unshare --net --mount --propagation private \
         bash -c "mount ${mount[*]@Q} && exec '$registry_program' serve '$directory/config.yml' >>'$directory/access.log'"
     wait_for 5 own_network "$spawned" || die_with "$directory/registry.log" "the registry does not start"
@@ -51,6 +52,20 @@ registry_down() {
     relay_down registry
     wait_for 5 link_gone registry || in_network ip link delete registry
     rm -f "$lab/registry/pid"
+}
+
+# The plug, pulled. What it has sent is counted over all of its processes.
+registry_stop() {
+    process "$lab/registry/pid" >/dev/null || return 0
+    # Nothing more is sent once it has been counted.
+    in_network ip link set registry down
+    registry_log --bytes >"$lab/registry/sent.now"
+    mv "$lab/registry/sent.now" "$lab/registry/sent"
+    registry_down
+}
+registry_start() { process "$lab/registry/pid" >/dev/null || registry_up "$(<"$lab/registry/base")" over; }
+lab_registry() {
+    case ${1:-} in stop | start) "registry_$1" ;; *) refuse "ci/lab registry stop|start" ;; esac
 }
 
 # What it serves: the images of images/build, put in once for each version of them, and a real k3s over them if one is named.
@@ -101,12 +116,16 @@ registry_k3s() {
 }
 
 registry_log() {
-    local log=$lab/registry/access.log
+    local log=$lab/registry/access.log before=0
     case ${1:-} in
         '') cat "$log" ;;
         --path) echo "$log" ;;
         --clear) : >"$log" ;;
         --blobs) sed -nE 's#.*"GET [^"]*/blobs/(sha256:[0-9a-f]{64})[^"]*" 20[06] .*#\1#p' "$log" | sort | uniq -c | awk '{ print $1, $2 }' ;;
-        --bytes) in_network_of "$(process "$lab/registry/pid")" ip -s link show eth0 | awk 'sent { print $1; exit } /TX:/ { sent = 1 }' ;;
+        --bytes)
+            [[ ! -e $lab/registry/sent ]] || before=$(<"$lab/registry/sent")
+            in_network_of "$(process "$lab/registry/pid")" ip -s link show eth0 |
+                awk -v before="$before" 'sent { printf "%.0f\n", before + $1; exit } /TX:/ { sent = 1 }'
+            ;;
     esac
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::error::Error;
+use super::lost::Served;
 
 /// A unix socket's path has 104 bytes at most (macOS; 108 on Linux) with its zero, and `ssh` binds under the name with
 /// 17 characters more first. Below the root come `/k3armXXXXXX/c`, 14 characters.
@@ -18,6 +19,15 @@ const ROOT_LENGTH: usize = 104 - 1 - 17 - 14;
 
 /// A directory without a lock is left alone for as long as its owner may need to take it.
 const UNLOCKED_GRACE: Duration = Duration::from_secs(600);
+
+/// In a directory: the destination, and which process there serves the connection.
+const SERVED: &str = "served";
+
+/// How the name of such a note begins when its connection is gone and the host may not know.
+const LOST: &str = "lost-";
+
+/// sshd has noticed by then, by sending something or by asking.
+const FORGET: Duration = Duration::from_secs(24 * 3600);
 
 /// One connection's directory; removed on drop.
 #[derive(Debug)]
@@ -45,6 +55,29 @@ impl ControlDir {
     /// Removes the directory now, whoever still holds it.
     pub(super) fn remove(&self) {
         let _ = fs::remove_dir_all(self.folder.path());
+    }
+
+    /// Writes down which process at `destination` serves the connection.
+    pub(super) fn note(&self, destination: &str, served: &Served) {
+        if let Err(error) = fs::write(self.folder.path().join(SERVED), format!("{destination}\n{served}\n")) {
+            tracing::debug!(%error, "it is not written down which process serves the session");
+        }
+    }
+
+    /// The host may not learn that the connection is gone: the next session is to tell it.
+    pub(super) fn keep_note(&self) {
+        keep_note(self.folder.path());
+    }
+
+    /// What hosts may still hold of lost connections to `destination`, each with its note.
+    pub(super) fn lost(&self, destination: &str) -> Vec<(PathBuf, Served)> {
+        let entries = self.folder.path().parent().and_then(|root| fs::read_dir(root).ok());
+        let read = |note: PathBuf| {
+            let text = is_lost(&note).then(|| fs::read_to_string(&note).ok()).flatten()?;
+            let (to, served) = text.split_once('\n')?;
+            Some((note, Served::parse(served).filter(|_| to == destination)?))
+        };
+        entries.into_iter().flatten().flatten().filter_map(|entry| read(entry.path())).take(64).collect()
     }
 
     /// The master's control socket.
@@ -91,9 +124,13 @@ fn private(root: &Path) -> io::Result<()> {
 async fn sweep(root: &Path) {
     let Ok(entries) = fs::read_dir(root) else { return };
     for folder in entries.flatten().map(|entry| entry.path()) {
+        if is_lost(&folder) && age(&folder).is_some_and(|age| age > FORGET) {
+            let _ = fs::remove_file(&folder);
+        }
         let ours = folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("k3arm"));
         let Some(lock) = ours.then(|| orphan(&folder)).flatten() else { continue };
         tracing::debug!(folder = %folder.display(), "sweeping a control directory without an owner");
+        keep_note(&folder);
         end_master(&folder.join("c")).await;
         let _ = fs::remove_dir_all(&folder);
         drop(lock);
@@ -107,10 +144,22 @@ fn orphan(folder: &Path) -> Option<Option<File>> {
             Ok(()) => Some(Some(file)),
             Err(TryLockError::WouldBlock | TryLockError::Error(_)) => None,
         },
-        Err(_) => {
-            let age = fs::symlink_metadata(folder).ok()?.modified().ok()?.elapsed().ok()?;
-            (age > UNLOCKED_GRACE).then_some(None)
-        }
+        Err(_) => (age(folder)? > UNLOCKED_GRACE).then_some(None),
+    }
+}
+
+fn age(path: &Path) -> Option<Duration> {
+    fs::symlink_metadata(path).ok()?.modified().ok()?.elapsed().ok()
+}
+
+fn is_lost(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(LOST))
+}
+
+/// Puts the note of a directory, should it have one, beside it.
+fn keep_note(folder: &Path) {
+    if let Some(name) = folder.file_name() {
+        let _ = fs::rename(folder.join(SERVED), folder.with_file_name(format!("{LOST}{}", name.to_string_lossy())));
     }
 }
 
@@ -153,6 +202,29 @@ mod tests {
         assert!(!orphan.exists());
         assert!(stranger.exists(), "it may be about to take its lock");
         assert_eq!(fs::metadata(root.path()).expect("there").mode() & 0o777, 0o700);
+    }
+
+    #[tokio::test]
+    async fn the_note_of_a_lost_connection_is_found_for_its_destination_alone() {
+        let served = |id: u32| Served::parse(&format!("0b2f3c1e-53a5-4d7a-8f0e-6f6f0b1c2d3e {id} 7")).expect("good");
+        let root = tempfile::tempdir().expect("a directory");
+        let ended = ControlDir::create(root.path()).await.expect("made");
+        ended.note("pi@pi1", &served(10));
+        ended.remove();
+        let lost = ControlDir::create(root.path()).await.expect("made");
+        lost.note("pi@pi1", &served(11));
+        lost.keep_note();
+        lost.remove();
+        let killed = root.path().join("k3armdead00");
+        fs::create_dir(&killed).expect("made");
+        fs::write(killed.join("lock"), "").expect("written");
+        fs::write(killed.join(SERVED), format!("pi@pi1\n{}\n", served(12))).expect("written");
+        let dir = ControlDir::create(root.path()).await.expect("made");
+        dir.note("pi@pi1", &served(13));
+        let mut found: Vec<Served> = dir.lost("pi@pi1").into_iter().map(|(_, served)| served).collect();
+        found.sort_by_key(Served::to_string);
+        assert_eq!(found, [served(11), served(12)]);
+        assert_eq!(dir.lost("pi@pi2"), []);
     }
 
     #[test]

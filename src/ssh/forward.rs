@@ -162,7 +162,7 @@ impl Remote {
     }
 
     /// A round trip. Channels are opened in order, so whatever was asked for before has its answer afterwards.
-    async fn round_trip(&self) -> Result<(), Error> {
+    pub(super) async fn round_trip(&self) -> Result<(), Error> {
         self.channels.run_first(&Job::new(":", &[]), Limits::default().output).await.map(drop)
     }
 

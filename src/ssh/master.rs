@@ -136,6 +136,7 @@ impl Watched {
         let listening = tokio::spawn(async move { said.fill(stderr).await });
         tokio::select! {
             _ = self.child.wait() => {
+                self.dir.keep_note();
                 // A word on the leash: there is nothing left to end, and its ID may soon be another program's.
                 let _ = self.leash.write_all(b"\n").await;
             }

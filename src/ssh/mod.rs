@@ -12,6 +12,8 @@
 //! Where sshd forbids forwards, connections to the host's sockets and ports go through exec channels instead, carried by
 //! a program that the host has (`bridge`, `relay`); the caller need not know. Nothing replaces a reverse forward.
 //!
+//! A host that was cut off may hold a dead session for hours; the next one to it ends what is left of ours (`lost`).
+//!
 //! An unknown or changed host key is refused, always: [`Error::hint`] has the command that shows and accepts it. Nothing
 //! here knows what the scripts do or what speaks through the forwards.
 
@@ -22,6 +24,7 @@ mod classify;
 mod control;
 mod error;
 mod forward;
+mod lost;
 mod master;
 mod relay;
 mod reverse;

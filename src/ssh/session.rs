@@ -13,6 +13,7 @@ use super::channels::Channels;
 use super::control::ControlDir;
 use super::error::Error;
 use super::forward::Forwarding;
+use super::lost::{self, Served};
 use super::master::Master;
 use super::run::{self, Job, Limits, Output, Streams};
 use super::target::Target;
@@ -20,6 +21,9 @@ use crate::host::{Destination, Host, SshDestination};
 
 /// What the first script prints: proof that there is a shell.
 const HELLO: &str = "k3arm-hello";
+
+/// For the last round trip: a host that does not answer in it may not learn of the end.
+const GOODBYE: Duration = Duration::from_secs(3);
 
 /// How connections are made.
 #[derive(Debug, Clone)]
@@ -62,31 +66,37 @@ pub(super) struct Remote {
 }
 
 impl Session {
-    /// Connects to `host` and runs a first, empty script there.
+    /// Connects to `host`, runs a first script there that changes nothing, and ends what the host still holds of lost
+    /// sessions of ours.
     ///
     /// # Errors
     /// Every variant of [`Error`] that concerns keys, names, networks and logins, by the cause that `ssh` names.
     pub async fn connect(host: &Host, options: &Options) -> Result<Self, Error> {
         match &host.destination {
             Destination::Local => Ok(Self(Arc::new(Kind::Local))),
-            Destination::Ssh(ssh) => Self::connect_to(ssh, options).await,
+            Destination::Ssh(ssh) => Self::connect_to(ssh, &host.destination.to_string(), options).await,
         }
     }
 
-    async fn connect_to(ssh: &SshDestination, options: &Options) -> Result<Self, Error> {
+    async fn connect_to(ssh: &SshDestination, destination: &str, options: &Options) -> Result<Self, Error> {
         let target = Target { config: options.config.clone(), ssh: ssh.clone() };
         let dir = Arc::new(ControlDir::create(&options.control_root).await?);
         let master = Master::start(&target, options, dir.clone()).await?;
         tracing::debug!(host = %ssh.host, "connected");
         let mux = openssh::Session::resume_mux(dir.socket().into_boxed_path(), None);
         let channels = Arc::new(Channels::new(mux, master.life.clone()));
-        let session = Self(Arc::new(Kind::Remote(Remote { master, dir, channels, forwarding: Mutex::default() })));
+        let session =
+            Self(Arc::new(Kind::Remote(Remote { master, dir: dir.clone(), channels, forwarding: Mutex::default() })));
         let limits = Limits { time: options.connect_timeout * 3, ..Limits::default() };
-        let output = session.run(&format!("echo {HELLO}"), None, limits).await?;
+        let output = session.run(&format!("{}echo {HELLO}", lost::SCRIPT), None, limits).await?;
         // Start-up files may have printed something before.
         if !output.stdout.trim_end().ends_with(HELLO) {
             return Err(Error::NoShell { said: run::said(&output), command: target.command("") });
         }
+        if let Some(served) = Served::heard(&output.stdout) {
+            dir.note(destination, &served);
+        }
+        lost::end(&session, destination, &dir).await;
         Ok(session)
     }
 
@@ -126,9 +136,13 @@ impl Session {
         }
     }
 
-    /// Ends the connection with all of its forwards, also for other clones, and waits until `ssh` is gone (2 s).
+    /// Ends the connection with all of its forwards, also for other clones, and waits until `ssh` is gone (2 s, and 3 s
+    /// more if the host does not answer).
     pub async fn close(self) {
         if let Kind::Remote(remote) = &*self.0 {
+            if !matches!(tokio::time::timeout(GOODBYE, remote.round_trip()).await, Ok(Ok(()))) {
+                remote.dir.keep_note();
+            }
             remote.master.stop();
             remote.master.life.died().await;
         }

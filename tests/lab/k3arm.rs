@@ -136,6 +136,19 @@ impl Running {
         assert!(sent.success(), "it has ended before the signal: {}", self.stderr());
     }
 
+    /// Whether it has ended by now.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("its state").is_some()
+    }
+
+    /// Waits for its end, or for this long.
+    pub(crate) fn wait_at_most(&mut self, time: Duration) {
+        let deadline = Instant::now() + time;
+        while !self.has_ended() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Waits for its end.
     pub(crate) fn ended(mut self) -> Ran {
         let status = until(LONGEST, "the program ends", || self.child.try_wait().expect("its state"));

@@ -15,6 +15,7 @@ mod causes_at_start;
 mod channels;
 mod cluster_file;
 mod create;
+mod cuts;
 mod delete;
 mod forwarding;
 mod host;

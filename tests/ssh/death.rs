@@ -79,6 +79,50 @@ async fn a_silent_host_is_noticed() {
     assert!(begin.elapsed() < Duration::from_secs(25), "{:?}", begin.elapsed());
 }
 
+/// A cable to a port that can be cut: then nothing arrives any more, and neither end is told. Gives the port of its near end.
+async fn cable(to: u16) -> (u16, tokio::sync::watch::Sender<bool>) {
+    let near = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listens");
+    let port = near.local_addr().expect("bound").port();
+    let (cut, mut is_cut) = tokio::sync::watch::channel(false);
+    tokio::spawn(async move {
+        let (mut near, _) = near.accept().await.expect("accepted");
+        let mut far = tokio::net::TcpStream::connect(("127.0.0.1", to)).await.expect("connects");
+        let cut = async { drop(is_cut.wait_for(|cut| *cut).await) };
+        let is_cut = tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut near, &mut far) => false,
+            () = cut => true,
+        };
+        if is_cut {
+            std::future::pending::<()>().await;
+        }
+    });
+    (port, cut)
+}
+
+#[tokio::test]
+async fn what_a_host_holds_of_a_lost_session_is_ended_by_the_next_one() {
+    let sshd = Sshd::start("");
+    let mut elsewhere = sshd.options();
+    elsewhere.control_root = sshd.path("elsewhere");
+    let (port, cut) = cable(sshd.port).await;
+    sshd.configure("user", &format!("Port {port}\nHostKeyAlias [127.0.0.1]:{}", sshd.port));
+    let lost = sshd.session().await;
+    let held = sshd.children();
+    cut.send_replace(true);
+    lost.close().await;
+    assert!(held.iter().all(|id| runs(*id)), "sshd has learnt of it");
+    sshd.configure("user", "");
+    let stranger = k3arm::ssh::Session::connect(&crate::sshd::host("test"), &elsewhere).await.expect("connects");
+    assert!(held.iter().all(|id| runs(*id)), "a session that knows nothing of it ended it");
+    let next = sshd.session().await;
+    until("what was held is ended", || held.iter().all(|id| !runs(*id)));
+    for session in [stranger, next] {
+        assert!(session.run("true", None, Limits::default()).await.is_ok(), "another session was ended");
+        session.close().await;
+    }
+    assert_eq!(fs::read_dir(sshd.path("ctl")).expect("there").count(), 0);
+}
+
 /// The other half of the next test: connects, opens channels that their far ends keep open, and waits to be killed.
 #[tokio::test]
 #[ignore = "started by the test below"]
