@@ -236,6 +236,10 @@ impl Error {
             Self::Io { path, source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some(format!("see who may read and write it: ls -ld {}", path.display()))
             }
+            Self::Io { path, source, .. } if source.kind() == io::ErrorKind::NotFound => Some(format!(
+                "nothing is there: is {} the right name? An image of this machine's engine is docker:NAME",
+                path.display()
+            )),
             Self::Blob { source, .. } => source.hint(),
             Self::Invalid { archive, flaw } => flaw.hint(archive),
             Self::Length { .. } | Self::Stream { .. } => Some("run the command again".into()),

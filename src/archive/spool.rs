@@ -1,9 +1,9 @@
 //! What cannot be read by seeking is first written, once, to a temporary file without a name: compressed archives, and
 //! streams. The file is gone when the archive is dropped, whatever happens to the process.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::{self, BufReader, Read, Seek, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ fn write_out(mut decoder: Box<dyn Read>, archive: &Path, folder: &Path) -> Resul
         let flaw = Flaw::Compression { source: Arc::new(error) };
         Error::Invalid { archive: archive.to_path_buf(), flaw }
     };
-    let mut out = tempfile::tempfile_in(folder).map_err(spooling)?;
+    let mut out = temporary(folder).map_err(spooling)?;
     let mut piece = vec![0; PIECE];
     loop {
         match decoder.read(&mut piece).map_err(damaged)? {
@@ -70,6 +70,12 @@ fn write_out(mut decoder: Box<dyn Read>, archive: &Path, folder: &Path) -> Resul
             length => out.write_all(&piece[..length]).map_err(spooling)?,
         }
     }
+}
+
+/// A file without a name. On a new machine the folder is not there yet.
+fn temporary(folder: &Path) -> io::Result<File> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    tempfile::tempfile_in(folder)
 }
 
 /// All of `stream`, in a temporary file in `folder`.
@@ -80,7 +86,7 @@ where
 {
     let spooling = |error| Error::spool(folder, archive, error);
     let mut stream = std::pin::pin!(stream);
-    let mut out = tokio::fs::File::from_std(tempfile::tempfile_in(folder).map_err(spooling)?);
+    let mut out = tokio::fs::File::from_std(temporary(folder).map_err(spooling)?);
     while let Some(bytes) = stream.next().await {
         let broken = |error: E| Error::Stream { archive: archive.to_path_buf(), source: Cause::from(error.into()) };
         out.write_all(&bytes.map_err(broken)?).await.map_err(spooling)?;
@@ -136,6 +142,15 @@ mod tests {
         let error = Error::spool(Path::new("/s"), Path::new("a.tar.gz"), io::ErrorKind::StorageFull.into());
         assert_eq!(error.to_string(), "no space left in /s to unpack a.tar.gz");
         assert!(error.hint().is_some_and(|hint| hint.contains("/s")));
+    }
+
+    #[tokio::test]
+    async fn a_new_machine_gets_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let pieces = [Ok::<_, io::Error>(Bytes::from_static(b"ab"))];
+        let missing = folder.path().join("not/yet");
+        let file = spooled(futures_util::stream::iter(pieces), Path::new("docker:x"), &missing).await.unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 2);
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use crate::host::Host;
 use crate::images::{ONE, Resolved, THREE, image_of, in_registry, outcome, prewarm, skopeo};
 use crate::k3arm::Home;
 use crate::lab::{Lab, Undo};
@@ -22,6 +23,8 @@ fn brought(lab: &Lab, one: &Resolved, source: &str) {
 scenario! {
     /// 26.1 writes an image layout that is a `docker save` too, 20.10 only its own form, 28.5 what containerd has.
     fn what_engines_save_is_taken(lab) {
+        // Recompressed layers would leave containerd's store without what was published.
+        lab.on_all(Host::forget_images);
         let (home, one) = (Home::new(), Resolved::of(ONE));
         prewarm(&home, &[ONE], &THREE, &["--recompress", "off"]).exits(0);
         for name in THREE {
@@ -64,14 +67,17 @@ scenario! {
     /// From the engine of the machine where k3arm runs, here h1, h2 and h3 in turn, to h4.
     fn an_image_of_this_machines_engine_is_taken(lab) {
         let one = Resolved::of(ONE);
+        lab.on_all(Host::forget_images);
         prewarm(&Home::new(), &[ONE], &THREE, &["--recompress", "off"]).exits(0);
         let directory = std::env::var("K3ARM_LAB_DIR").expect("inside a lab");
         for name in THREE {
             let host = lab.host(name);
             let _installed = install(host);
-            let _key = Undo::script(host, "rm -f /root/key /root/ssh_config");
-            fs::copy(format!("{directory}/key"), host.outside("/root/key")).expect("copied");
-            host.sh("printf 'Host h4\\n  HostName 10.66.0.14\\n  User pi\\n  IdentityFile /root/key\\n  StrictHostKeyChecking no\\n  UserKnownHostsFile /dev/null\\n  LogLevel ERROR\\n' > /root/ssh_config; chmod 600 /root/key");
+            let _key = Undo::script(host, "rm -f /root/key /root/known_hosts /root/ssh_config");
+            for file in ["key", "known_hosts"] {
+                fs::copy(format!("{directory}/{file}"), host.outside(&format!("/root/{file}"))).expect("copied");
+            }
+            host.sh("printf 'Host h4\\n  HostName 10.66.0.14\\n  User pi\\n  IdentityFile /root/key\\n  UserKnownHostsFile /root/known_hosts\\n' > /root/ssh_config; chmod 600 /root/key");
             lab.host("h4").forget_images();
             lab.clear_registry_log();
             let said = host.sh(&format!("{ENVIRONMENT} k3arm image prewarm docker:{} --host h4 --ssh-config /root/ssh_config 2>&1", image_of(ONE)));
@@ -88,9 +94,11 @@ scenario! {
         let file = home.path("no.tar");
         fs::write(&file, "not at all").expect("written");
         let file = file.display().to_string();
-        prewarm(&home, &[&file], &["h1"], &[]).exits(1).error(&file);
+        let error = prewarm(&home, &[&file], &["h1"], &[]).exits(1).error("");
+        assert!(error.contains(&file), "{error}");
         let missing = home.path("missing.tar").display().to_string();
-        prewarm(&home, &[&missing], &["h1"], &[]).exits(1).error(&missing);
+        let error = prewarm(&home, &[&missing], &["h1"], &[]).exits(1).error("");
+        assert!(error.contains(&missing) && error.contains("nothing is there"), "{error}");
         let layout = format!("oci:{}", home.path("nameless").display());
         skopeo(&["copy", "--src-tls-verify=false", &in_registry(&image_of(ONE)), &layout]);
         let nameless = home.path("nameless").display().to_string();
