@@ -218,7 +218,8 @@ impl<'a> Wait<'a> {
     fn is_ready(&self, node: &AwaitedNode, nodes: &[NodeStatus]) -> bool {
         let Some(status) = nodes.iter().find(|status| status.name == node.name.as_str()) else { return false };
         let fresh = match (status.heartbeat, self.started.get(&node.name)) {
-            (Some(heartbeat), Some(started)) => heartbeat >= *started,
+            // Both are whole seconds; no kubelet reports within the second in which it was started, but the one before may have.
+            (Some(heartbeat), Some(started)) => heartbeat > *started,
             _ => true,
         };
         // k3s labels a server a moment after it is Ready.

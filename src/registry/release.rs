@@ -41,7 +41,14 @@ impl Client {
     /// [`Error::Malformed`] with a [`ListError`] where what is there is no list.
     pub async fn release_images(&self, version: &str) -> Result<Vec<Reference>, Error> {
         let url = self.list_url(version)?;
-        self.inner.retry.run(|| self.release_images_once(version, &url)).await
+        match self.release_images_once(version, &url).await {
+            // A machine without internet has none a second later; callers know other lists.
+            Err(error @ Error::Connect { .. }) => Err(error),
+            Err(error) if error.is_transient() => {
+                self.inner.retry.run(|| self.release_images_once(version, &url)).await
+            }
+            done => done,
+        }
     }
 
     fn list_url(&self, version: &str) -> Result<Url, Error> {
