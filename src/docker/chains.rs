@@ -55,7 +55,7 @@ impl Engine {
     /// counts as none.
     pub async fn chains(&self) -> Result<BTreeSet<Digest>, Error> {
         // Without intermediate images of builds: what is built on one has all of its layers.
-        let mut images: Vec<Listed> = self.get("/images/json", "list images").await?;
+        let mut images: Vec<Listed> = self.listed_images().await?;
         images.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
         images.dedup_by(|a, b| a.id == b.id);
         images.truncate(MAX_IMAGES);

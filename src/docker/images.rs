@@ -163,7 +163,7 @@ impl Engine {
     /// # Errors
     /// [`Error`], when the engine does not answer or not with what the API promises.
     pub async fn temporary_names(&self) -> Result<Vec<String>, Error> {
-        let images: Vec<Listed> = self.get("/images/json", "list images").await?;
+        let images: Vec<Listed> = self.listed_images().await?;
         let names = images.into_iter().flat_map(|image| [image.repo_tags, image.repo_digests]).flatten().flatten();
         let mut names: Vec<String> = names.filter(|name| is_temporary(name)).collect();
         names.sort();

@@ -50,7 +50,7 @@ impl Engine {
     /// # Errors
     /// [`Error`], when the engine does not answer or not with what the API promises.
     pub async fn images(&self) -> Result<Vec<HeldImage>, Error> {
-        let images = self.get::<Vec<Listed>>("/images/json", "list images");
+        let images = self.listed_images::<Listed>();
         let containers = self.get::<Vec<Container>>("/containers/json?all=1", "list containers");
         let (images, containers) = tokio::try_join!(images, containers)?;
         let used: BTreeSet<String> = containers.into_iter().map(|container| container.image).collect();

@@ -109,6 +109,19 @@ impl Engine {
         self.transport.get(path, Self::ANSWER).await.map_err(|failure| failure.during(attempt))
     }
 
+    /// The engine's images. containerd's store finds nothing at all where an image goes while it is listed: then it is
+    /// asked again.
+    async fn listed_images<T: serde::de::DeserializeOwned>(&self) -> Result<Vec<T>, Error> {
+        const LISTS: usize = 5;
+        for _ in 1..LISTS {
+            match self.get("/images/json", "list images").await {
+                Err(error) if error.is_not_found() => tracing::debug!(%error, "an image went while it was listed"),
+                listed => return listed,
+            }
+        }
+        self.get("/images/json", "list images").await
+    }
+
     /// Carries out one of bollard's requests with a deadline.
     async fn carry_out<T>(
         &self,
