@@ -1,10 +1,10 @@
 //! Cuts at random moments, of every kind, on three engines; each followed by the same command, which completes.
 //!
-//! `K3ARM_TEST_CUTS` is the number of cuts, 8 without it; `K3ARM_TEST_SEED` repeats an earlier run. What does not hold is
+//! `K3ARM_TEST_CUTS` is the number of cuts, 8 without it; `K3ARM_TEST_SEED` chooses other moments. What does not hold is
 //! collected, so that one run tells all of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -287,9 +287,8 @@ fn id_on(host: &Host, resolved: &Value) -> String {
 
 scenario! {
     fn cuts_at_random_moments(lab) {
-        let seed = number("K3ARM_TEST_SEED").unwrap_or_else(|| {
-            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.as_secs() % 1_000_000)
-        });
+        // The same for everybody: a failure is then one of the change, not of the day. A long run takes another.
+        let seed = number("K3ARM_TEST_SEED").unwrap_or(3);
         let cuts = number("K3ARM_TEST_CUTS").unwrap_or(8);
         println!("{cuts} cuts; again with K3ARM_TEST_SEED={seed}");
         let mut random = Random(seed);
