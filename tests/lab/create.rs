@@ -67,7 +67,7 @@ fn assert_node(host: &Host, role: &str) {
     assert_eq!(inspect("{{index .Config.Labels \"k3arm.dev/release\"}}"), release());
     let image = inspect("{{.Config.Image}}");
     assert!(image.starts_with("sha256:"), "made by the image's ID: {image}");
-    let volumes = ["cni", "etc", "k3s", "kubelet", "log"].map(|volume| format!("{name}-{volume}"));
+    let volumes = ["cni", "etc", "images", "k3s", "kubelet", "log"].map(|volume| format!("{name}-{volume}"));
     assert_eq!(host.volumes().lines().collect::<Vec<_>>(), volumes);
 }
 

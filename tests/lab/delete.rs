@@ -44,7 +44,7 @@ scenario! {
             });
         }
         let standing = lab.on_all(Host::containers);
-        home.k3arm(&["cluster", "delete", "home", "--dry-run"]).exits(0).tells("remove container k3arm-home-h1 and its 5 volumes");
+        home.k3arm(&["cluster", "delete", "home", "--dry-run"]).exits(0).tells("remove container k3arm-home-h1 and its 6 volumes");
         assert_eq!(lab.on_all(Host::containers), standing, "a dry run changes nothing");
 
         home.k3arm(&["cluster", "delete", "home"]).exits(0).tells("cluster home is deleted");
