@@ -1,11 +1,10 @@
 //! Bridges: listeners of ours in the place of forwards that sshd forbids.
 //!
-//! Every connection to one opens an exec channel of the session and runs a relay there (`relay`, `carry`). A bridge
-//! lives in this process: it is gone with it, and its socket lies where a forward's would.
+//! Connections to one are carried by a program of the host (`relay`): by one of ours, all through one exec channel of the
+//! session (`trunk`), or else each through its own (`carry`). A bridge lives in this process: it is gone with it, and its
+//! socket lies where a forward's would.
 
-use std::io;
-use std::net::Ipv4Addr;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +12,16 @@ use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 
-use super::carry::{Near, Way, carry};
+use super::branch;
+use super::carry::Carrier;
 use super::error::{Error, Forward};
 use super::forward::Forwarding;
+use super::master::Life;
+use super::near::{Door, Near};
 use super::relay::{Relay, SURVEY};
 use super::run::{Job, Limits};
 use super::session::Remote;
+use super::trunk::Trunks;
 
 /// Connections of one bridge that are carried or wait; the kernel keeps some more waiting.
 const CONNECTIONS: usize = 64;
@@ -33,7 +36,7 @@ impl Remote {
         let way = self.way(forward, None, state).await?;
         let here = self.dir.next_forward();
         let listener = UnixListener::bind(&here).map_err(Error::Local)?;
-        state.bridges.spawn(serve(Door::Socket(listener), way));
+        state.bridges.spawn(serve(Door::Socket(listener), way, self.master.life.clone()));
         Ok(here)
     }
 
@@ -42,33 +45,54 @@ impl Remote {
         let way = self.way(forward, Some(SILENCE), state).await?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(Error::Local)?;
         let here = listener.local_addr().map_err(Error::Local)?;
-        state.bridges.spawn(serve(Door::Port(listener), way));
+        state.bridges.spawn(serve(Door::Port(listener), way, self.master.life.clone()));
         Ok(here)
     }
 
-    async fn way(
-        &self,
-        forward: &Forward,
-        silence: Option<Duration>,
-        state: &mut Forwarding,
-    ) -> Result<Arc<Way>, Error> {
-        let relays = match &mut state.relays {
-            Some(relays) => relays,
-            unknown => {
-                let survey = self.channels.run_first(&Job::new(SURVEY, &[]), Limits::default().output).await?;
-                unknown.insert(Relay::parse(&survey.stdout))
-            }
-        };
-        let able = relays.iter().find_map(|relay| Some((*relay, relay.job(forward)?)));
+    async fn way(&self, forward: &Forward, silence: Option<Duration>, state: &mut Forwarding) -> Result<Way, Error> {
+        if state.relays.is_none() {
+            let survey = self.channels.run_first(&Job::new(SURVEY, &[]), Limits::default().output).await?;
+            let relays = Relay::parse(&survey.stdout);
+            tracing::debug!(?relays, "sshd forbids forwards: connections are carried by what the host has");
+            let trunk = relays.iter().find_map(|relay| relay.trunk());
+            state.trunks = trunk.map(|job| Arc::new(Trunks::new(self.channels.clone(), job)));
+            state.relays = Some(relays);
+        }
+        if let (Some(trunks), Some(to)) = (&state.trunks, forward.far_end()) {
+            return Ok(Way::Trunk { trunks: trunks.clone(), to });
+        }
+        let mut relays = state.relays.iter().flatten();
+        let able = relays.find_map(|relay| Some((*relay, relay.job(forward)?)));
         let (relay, job) = able.ok_or_else(|| Error::NoRelay { forward: forward.clone() })?;
         self.channels.allow_relays().await;
-        tracing::debug!(%forward, ?relay, "sshd forbids it: connections are carried by a relay");
-        Ok(Arc::new(Way { channels: self.channels.clone(), relay, job, silence }))
+        Ok(Way::Channels(Carrier { channels: self.channels.clone(), relay, job, silence }))
+    }
+}
+
+/// How connections get to one socket or port of the host.
+enum Way {
+    /// All through one channel.
+    Trunk { trunks: Arc<Trunks>, to: String },
+    /// Each through its own.
+    Channels(Carrier),
+}
+
+impl Way {
+    async fn carry(&self, near: Near) {
+        match self {
+            Self::Trunk { trunks, to } => {
+                if let Some(opened) = trunks.open(to).await {
+                    branch::carry(near, opened).await;
+                }
+            }
+            Self::Channels(carrier) => carrier.carry(near).await,
+        }
     }
 }
 
 /// Carries what connects until the session ends.
-async fn serve(door: Door, way: Arc<Way>) {
+async fn serve(door: Door, way: Way, life: Life) {
+    let way = Arc::new(way);
     let mut connections = JoinSet::new();
     let accept = async {
         loop {
@@ -77,7 +101,10 @@ async fn serve(door: Door, way: Arc<Way>) {
                 connections.join_next().await;
             }
             match door.accept().await {
-                Ok(near) => drop(connections.spawn(carry(way.clone(), near))),
+                Ok(near) => {
+                    let way = way.clone();
+                    connections.spawn(async move { way.carry(near).await });
+                }
                 // Too many open files, perhaps: others may close theirs.
                 Err(error) => {
                     tracing::debug!(%error, "a connection to a bridge");
@@ -88,30 +115,6 @@ async fn serve(door: Door, way: Arc<Way>) {
     };
     tokio::select! {
         () = accept => {}
-        _ = way.channels.life.died() => {}
-    }
-}
-
-/// Where connections come in.
-enum Door {
-    Socket(UnixListener),
-    Port(TcpListener),
-}
-
-impl Door {
-    async fn accept(&self) -> io::Result<Near> {
-        Ok(match self {
-            Self::Socket(listener) => {
-                let (read, write) = listener.accept().await?.0.into_split();
-                Near { read: Box::new(read), write: Box::new(write) }
-            }
-            Self::Port(listener) => {
-                let stream = listener.accept().await?.0;
-                // Small requests must not wait for each other.
-                stream.set_nodelay(true)?;
-                let (read, write) = stream.into_split();
-                Near { read: Box::new(read), write: Box::new(write) }
-            }
-        })
+        _ = life.died() => {}
     }
 }

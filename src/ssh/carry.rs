@@ -1,8 +1,11 @@
-//! One connection over a bridge: between a connection here and a relay's channel, both ways, from its turn to its end.
+//! One connection over a channel of its own: between a connection here and a relay of the host that carries no more than
+//! one, from its turn to its end.
 //!
 //! The end of either direction is passed on while the other goes on. Nothing is read before what was read last has been
 //! taken, so that memory stays at one buffer a direction and a slow side slows the other. The relay's end is the end.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,11 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{tcp, unix};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::channels::{Channels, Child};
 use super::error::Error;
+use super::near::{Hears, Near};
 use super::relay::{Preamble, Relay};
 use super::run::{Job, Limits};
 use super::tail::Tail;
@@ -25,44 +28,16 @@ const BUFFER: usize = 64 * 1024;
 const START: Duration = Duration::from_secs(30);
 
 /// How often it is looked whether a connection is still wanted.
-const TICK: Duration = Duration::from_secs(1);
+pub(super) const TICK: Duration = Duration::from_secs(1);
 
-/// How connections get to one socket or port of the host.
+/// How connections get to one socket or port of the host, a channel each.
 #[derive(Debug)]
-pub(super) struct Way {
+pub(super) struct Carrier {
     pub(super) channels: Arc<Channels>,
     pub(super) relay: Relay,
     pub(super) job: Job,
     /// How long a connection may be silent while others wait; none: as long as it likes.
     pub(super) silence: Option<Duration>,
-}
-
-/// A connection here.
-pub(super) struct Near {
-    pub(super) read: Box<dyn AsyncRead + Send + Unpin>,
-    pub(super) write: Box<dyn Hears>,
-}
-
-/// The writing half of a connection, which knows whether its other end is gone altogether: reading tells only that it
-/// has said its last word.
-pub(super) trait Hears: AsyncWrite + Send + Sync + Unpin {
-    fn attempt(&self) -> io::Result<usize>;
-
-    fn hung_up(&self) -> bool {
-        self.attempt().is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock)
-    }
-}
-
-impl Hears for unix::OwnedWriteHalf {
-    fn attempt(&self) -> io::Result<usize> {
-        self.try_write(&[])
-    }
-}
-
-impl Hears for tcp::OwnedWriteHalf {
-    fn attempt(&self) -> io::Result<usize> {
-        self.try_write(&[])
-    }
 }
 
 /// How a connection ended.
@@ -73,21 +48,16 @@ enum End {
     Abandoned,
 }
 
-/// Carries `near` until either side is gone. A failure is told by its end: that is all that a socket has to say.
-pub(super) async fn carry(way: Arc<Way>, near: Near) {
-    if let Err(error) = way.carry(near).await {
-        tracing::debug!(relay = ?way.relay, "a connection over a bridge: {error}");
+impl Carrier {
+    /// Carries `near` until either side is gone. A failure is told by its end: that is all that a socket has to say.
+    pub(super) async fn carry(&self, near: Near) {
+        if let Err(error) = self.attempt(near).await {
+            tracing::debug!(relay = ?self.relay, "a connection over a bridge: {error}");
+        }
     }
-}
 
-impl Way {
-    async fn carry(&self, mut near: Near) -> Result<(), Error> {
-        let Some(turn) = self.channels.relay_turn().await else {
-            tracing::warn!(
-                "all channels that the host's sshd allows are busy (MaxSessions): a connection was given up"
-            );
-            return Ok(());
-        };
+    async fn attempt(&self, mut near: Near) -> Result<(), Error> {
+        let Some(turn) = self.channels.relay_turn().await else { return Ok(()) };
         if near.write.hung_up() {
             return Ok(());
         }
@@ -99,12 +69,7 @@ impl Way {
         let said = Tail::default();
         let (moved, listen) = (AtomicBool::new(false), said.fill(stderr));
         let both = async {
-            let begin = async {
-                stdin.write_all(&self.job.payload).await.map_err(Error::Local)?;
-                preamble(&mut stdout).await
-            };
-            let start = timeout(START, begin).await;
-            let (id, first) = start.map_err(|_| Error::Timeout { attempted: "a relay's start", after: START })??;
+            let (id, first) = begin(&self.job, &mut stdin, &mut stdout).await?;
             near.write.write_all(&first).await.map_err(Error::Local)?;
             tokio::select! {
                 end = self.deliver(child, stdout, near.write, &moved) => Ok((id, end)),
@@ -113,13 +78,13 @@ impl Way {
         };
         let (id, end) = tokio::select! {
             done = both => done?,
-            never = async { listen.await; std::future::pending::<std::convert::Infallible>().await } => match never {},
+            never = async { listen.await; pending::<Infallible>().await } => match never {},
         };
         drop(turn);
         if !said.text().is_empty() {
             tracing::debug!(relay = ?self.relay, "said: {}", said.text().trim());
         }
-        if matches!(end, End::Abandoned) && !self.relay.notices_the_end() {
+        if matches!(end, End::Abandoned) {
             self.channels.run(&Job::new(&format!("kill {id}"), &[]), Limits::default().output).await?;
         }
         Ok(())
@@ -163,6 +128,19 @@ impl Way {
     }
 }
 
+/// Sends the relay's script; gives its process ID on the host, and the first bytes of its stream.
+pub(super) async fn begin(
+    job: &Job,
+    stdin: &mut (impl AsyncWrite + Unpin),
+    stdout: &mut (impl AsyncRead + Unpin),
+) -> Result<(u32, Vec<u8>), Error> {
+    let begin = async {
+        stdin.write_all(&job.payload).await.map_err(Error::Local)?;
+        preamble(stdout).await
+    };
+    timeout(START, begin).await.map_err(|_| Error::Timeout { attempted: "a relay's start", after: START })?
+}
+
 /// Reads what comes before the relay's stream: its process ID, and the first bytes of the stream.
 async fn preamble(stdout: &mut (impl AsyncRead + Unpin)) -> Result<(u32, Vec<u8>), Error> {
     let mut preamble = Preamble::default();
@@ -182,7 +160,7 @@ async fn pass_on(
     mut read: Box<dyn AsyncRead + Send + Unpin>,
     mut stdin: impl AsyncWrite + Unpin,
     moved: &AtomicBool,
-) -> std::convert::Infallible {
+) -> Infallible {
     let mut buffer = vec![0; BUFFER];
     while let Ok(count @ 1..) = read.read(&mut buffer).await {
         if stdin.write_all(&buffer[..count]).await.is_err() {
@@ -191,5 +169,5 @@ async fn pass_on(
         moved.store(true, Ordering::Relaxed);
     }
     drop(stdin);
-    std::future::pending().await
+    pending().await
 }

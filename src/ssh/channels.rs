@@ -1,17 +1,21 @@
 //! Exec channels of the one connection: how they are opened, and how scripts and relays share them.
 //!
-//! sshd allows so many at a time (MaxSessions, 10 by default; forwards are not counted) and says no to more. While there
-//! are only scripts, six at a time are safely below that. Where relays carry connections, some of which stay for
-//! minutes, how many sshd really allows is counted once, by opening them. Then
+//! sshd allows so many at a time (MaxSessions, 10 by default; forwards are not counted) and says no to more. Six scripts
+//! at a time are safely below that, and so is the trunk beside them (`trunk`): one channel for all bridged connections,
+//! which makes room for a script when it carries none. So two channels are enough for everything; with one, scripts
+//! and connections take turns.
+//!
+//! Only where every connection needs a channel of its own (`carry`), and keeps it perhaps for minutes, how many sshd
+//! really allows is counted once, by opening them. Then
 //!
 //! - every script and every relay holds one turn of that many, and turns are given in the order of asking;
 //! - relays take six at most, and always leave a third of what is allowed, one at least, to scripts: scripts never wait
 //!   for a relay. With `MaxSessions 1` there is no third to leave, and both take their turns in order;
 //! - a connection that finds no turn waits for [`QUEUE`] and is then closed, so that its program is told;
-//! - a connection to a port that has been silent ends when another waits (see `carry`): an API's idle connection must
-//!   not keep the engine's from coming about.
+//! - a connection to a port that has been silent ends when another waits: an API's idle connection must not keep the
+//!   engine's from coming about.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -59,12 +63,15 @@ pub(super) struct Channels {
     relays: Semaphore,
     counted: OnceCell<()>,
     waiting: AtomicUsize,
+    /// Whether it was said that there are too few.
+    told: AtomicBool,
 }
 
 impl Channels {
     pub(super) fn new(mux: openssh::Session, life: Life) -> Self {
         let (all, scripts, relays) = (Semaphore::new(CHANNELS), Semaphore::new(SCRIPTS), Semaphore::new(0));
-        Self { mux, life, all, scripts, relays, counted: OnceCell::new(), waiting: AtomicUsize::new(0) }
+        let (counted, waiting, told) = (OnceCell::new(), AtomicUsize::new(0), AtomicBool::new(false));
+        Self { mux, life, all, scripts, relays, counted, waiting, told }
     }
 
     /// Runs `job` when it is a script's turn.
@@ -75,14 +82,23 @@ impl Channels {
 
     /// Runs `job` however many scripts wait: for the one forward that is being set up.
     pub(super) async fn run_first(&self, job: &Job, limit: usize) -> Result<Output, Error> {
-        let _channel = self.permit(&self.all).await;
+        let _channel = self.channel().await;
         self.exchange(job, limit).await
+    }
+
+    /// A channel's place among all that sshd allows; waits for it.
+    pub(super) async fn channel(&self) -> Option<SemaphorePermit<'_>> {
+        self.permit(&self.all).await
     }
 
     /// The turn of a relay; none if there is none in [`QUEUE`].
     pub(super) async fn relay_turn(&self) -> Option<Turn<'_>> {
         let both = async { Some(Turn([self.permit(&self.relays).await?, self.permit(&self.all).await?])) };
-        tokio::time::timeout(QUEUE, both).await.ok().flatten()
+        let turn = tokio::time::timeout(QUEUE, both).await.ok().flatten();
+        if turn.is_none() && !self.told.swap(true, Ordering::Relaxed) {
+            tracing::warn!("all channels that the host's sshd allows (MaxSessions) are busy: connections are given up");
+        }
+        turn
     }
 
     /// Whether a script or a connection waits for a channel.
@@ -157,10 +173,12 @@ impl Channels {
     /// for an answer only if it lasts.
     pub(super) async fn spawn(&self, job: &Job) -> Result<Child<'_>, Error> {
         let refused_for_good = Instant::now() + REFUSALS;
+        let mut refused = None;
         loop {
             match self.open(&job.command).await {
                 Ok(child) => return Ok(child),
                 Err(openssh::Error::SshMux(_)) if self.life.goes_on() && Instant::now() < refused_for_good => {
+                    refused.get_or_insert_with(|| Waiting::new(&self.waiting));
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 Err(error) => return Err(self.explain(error).await),

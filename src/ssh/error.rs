@@ -196,6 +196,15 @@ impl fmt::Display for Forward {
 }
 
 impl Forward {
+    /// What is to be reached on the host, as our relays read it.
+    pub(super) fn far_end(&self) -> Option<String> {
+        match self {
+            Self::Socket(path) => Some(path.clone()).filter(|path| path.starts_with('/')),
+            Self::To(address) => Some(format!("{} {}", address.ip(), address.port())),
+            Self::Reverse(_) => None,
+        }
+    }
+
     /// What sshd_config must say to allow it. `AllowTcpForwarding no` takes the sockets along (sshd's `do_authenticated`).
     fn setting(&self) -> &'static str {
         match self {
@@ -239,11 +248,14 @@ impl Error {
             Self::Disconnected(_) => "check the host's power and network, then run the same command again".into(),
             Self::Exec(_) => "sshd may allow too few sessions at once: set `MaxSessions 10` in its sshd_config".into(),
             Self::ForwardRefused { forward } => {
-                format!("set `{}` in the host's /etc/ssh/sshd_config and reload sshd", forward.setting())
+                format!(
+                    "set `{}` (and no `DisableForwarding yes`) in the host's /etc/ssh/sshd_config and reload sshd",
+                    forward.setting()
+                )
             }
             Self::NoRelay { forward } => format!(
-                "set `{}` in the host's /etc/ssh/sshd_config and reload sshd, or install one of perl, python3, socat or \
-                 netcat-openbsd there",
+                "install one of perl, python3, socat or netcat-openbsd on the host, or set `{}` (and no \
+                 `DisableForwarding yes`) in its /etc/ssh/sshd_config and reload sshd",
                 forward.setting()
             ),
             _ => return None,

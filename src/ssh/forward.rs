@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use openssh::{ForwardType, Socket};
@@ -18,6 +19,7 @@ use super::relay::Relay;
 use super::run::{Job, Limits};
 use super::session::{Kind, Remote, Session};
 use super::target::quoted;
+use super::trunk::Trunks;
 
 /// For a forward's set-up: a round trip or two, and where a bridge is needed a dozen programs that a busy Pi has to start.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,6 +42,8 @@ pub(super) struct Forwarding {
     pub(super) reversed: BTreeMap<SocketAddr, u16>,
     /// What can carry connections on the host, once it was asked.
     pub(super) relays: Option<Vec<Relay>>,
+    /// Where a relay of ours runs on the host.
+    pub(super) trunks: Option<Arc<Trunks>>,
     /// The bridges; they end with the session.
     pub(super) bridges: JoinSet<()>,
 }
@@ -50,8 +54,9 @@ impl Session {
     /// The socket lies in a directory that only this user can enter, and goes with the session. Whether there is a
     /// socket at the other end is for the caller to know: connections to a missing one just end.
     ///
-    /// Where sshd forbids it, every connection is carried by a program of the host through a channel like a script's.
-    /// Then six connections at most are open at a time, fewer where MaxSessions is below 9; more wait for up to a minute.
+    /// Where sshd forbids it, a program of the host carries the connections: a perl or python3 all of them, through one
+    /// channel like a script's; docker, socat or nc one each. Then six at most are open at a time, fewer where
+    /// MaxSessions is below 9, and more wait for up to a minute.
     ///
     /// # Errors
     /// [`Error::NoRelay`] if sshd forbids it and the host has no such program, [`Error::Forward`],
@@ -66,8 +71,8 @@ impl Session {
     /// A loopback address here that leads to `remote` as the host sees it. For this machine it is `remote` itself.
     ///
     /// # Errors
-    /// As [`Self::forward_socket`]. That nothing listens at `remote` yet is no error. Where sshd forbids it, a connection
-    /// that has been silent for ten seconds may be ended for the sake of one that waits.
+    /// As [`Self::forward_socket`]. That nothing listens at `remote` yet is no error. Where socat or nc carries it, a
+    /// connection that has been silent for ten seconds may be ended for the sake of one that waits.
     pub async fn forward_to(&self, remote: SocketAddr) -> Result<SocketAddr, Error> {
         match &*self.0 {
             Kind::Local => Ok(remote),

@@ -17,6 +17,7 @@
 //! An unknown or changed host key is refused, always: [`Error::hint`] has the command that shows and accepts it. Nothing
 //! here knows what the scripts do or what speaks through the forwards.
 
+mod branch;
 mod bridge;
 mod carry;
 mod channels;
@@ -24,14 +25,17 @@ mod classify;
 mod control;
 mod error;
 mod forward;
+mod frames;
 mod lost;
 mod master;
+mod near;
 mod relay;
 mod reverse;
 mod run;
 mod session;
 mod tail;
 mod target;
+mod trunk;
 
 pub use error::{Error, Forward, Refusal};
 pub use run::{Limits, Output};

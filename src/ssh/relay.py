@@ -1,72 +1,123 @@
-# Carries bytes between standard input and output and a socket (PATH) or a port (ADDRESS PORT), until both directions
-# have ended or either side is gone. What one side says goes on before more of it is read.
-import os, select, socket, stat, sys
-to = sys.argv[1:]
-if len(to) == 1:
-    s = socket.socket(socket.AF_UNIX)
-    s.connect(to[0])
-else:
-    s = socket.create_connection((to[0], int(to[1])))
-far = s.fileno()
-for fd in 0, 1, far:
-    os.set_blocking(fd, False)
+# Carries many connections to sockets and ports of this host over standard input and output, until that ends. Frames both
+# ways: a letter, the connection's number, a length (32 bits each, big endian), and for o and d so many bytes.
+#   o open: a path, or "address port"   d data   e the end of this direction   c gone   w so many bytes more may be sent
+import os, select, socket, struct, sys
+WINDOW, HEAD = 524288, struct.Struct(">cII")
 IN, OUT, GONE = select.POLLIN, select.POLLOUT, select.POLLHUP | select.POLLERR | select.POLLNVAL
-up = down = b""
-hears = back = takes = out = True
-shut = said = False
-def more(fd):
-    try:
-        got = os.read(fd, 65536)
-        return got, bool(got)
-    except BlockingIOError:
-        return b"", True
-    except OSError:
-        return b"", False
-def send_on(fd, data):
-    try:
-        return data[os.write(fd, data):], True
-    except BlockingIOError:
-        return data, True
-    except OSError:
-        return b"", False
-while hears or back or up or down:
-    hear = back and not down
-    poll = select.poll()
-    if hears and not up:
-        poll.register(0, IN)
-    if out:
-        poll.register(1, OUT if down else 0)
-    if takes or hear:
-        poll.register(far, (IN if hear else 0) | (OUT if up else 0))
-    ready = dict(poll.poll())
-    if ready.get(1, 0) & GONE:
-        sys.exit()
-    if ready.get(far, 0) & GONE:
-        up, hears, takes = b"", False, False
-    if hear and ready.get(far, 0) & (IN | GONE):
-        down, back = more(far)
-    if hears and 0 in ready:
-        up, hears = more(0)
-    if up:
-        up, hears_on = send_on(far, up)
-        hears = hears and hears_on
-    if down:
-        down, listens = send_on(1, down)
-        if not listens:
-            sys.exit()
-    if not hears and not up and not shut:
-        shut = True
+came, out, every = bytearray(), bytearray(), {}
+class Connection:
+    def __init__(self, to):
+        self.up, self.credit = bytearray(), WINDOW
+        self.ended = self.said = self.shut = self.deaf = False
+        if to[:1] == b"/":
+            self.s = socket.socket(socket.AF_UNIX)
+            self.s.connect(to)
+            self.s.setblocking(False)
+        else:
+            host, port = to.decode().split(" ")
+            self.s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+            self.s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # It may take long to answer, and the others must not wait.
+            self.s.setblocking(False)
+            self.s.connect_ex((host, int(port)))
+def send(kind, number, data=b"", length=None):
+    out.extend(HEAD.pack(kind, number, len(data) if length is None else length) + data)
+def forget(number, tell=False):
+    every.pop(number).s.close()
+    if tell:
+        send(b"c", number)
+def take(kind, number, length, data):
+    if kind == b"o":
         try:
-            s.shutdown(socket.SHUT_WR)
+            every[number] = Connection(data)
+        except (OSError, ValueError):
+            send(b"c", number)
+    c = every.get(number)
+    if not c:
+        return
+    if kind == b"d" and not c.deaf:
+        c.up += data
+    elif kind == b"e":
+        c.ended = True
+    elif kind == b"w":
+        c.credit += length
+    elif kind == b"c":
+        forget(number)
+def serve(number, c, ready):
+    if ready & (IN | GONE) and not c.said and c.credit > 0:
+        try:
+            data = c.s.recv(min(65536, c.credit))
+            if data:
+                c.credit -= len(data)
+                send(b"d", number, data)
+            else:
+                c.said = True
+                send(b"e", number)
+        except BlockingIOError:
+            pass
+        except OSError:
+            return forget(number, True)
+    if ready & GONE and c.said:
+        return forget(number, True)
+    if c.up and ready & OUT:
+        try:
+            sent = c.s.send(c.up)
+            del c.up[:sent]
+            send(b"w", number, length=sent)
+        except BlockingIOError:
+            pass
+        except OSError:
+            c.deaf = True
+    if ready & GONE or c.deaf:
+        c.deaf = True
+        del c.up[:]
+    if c.ended and not c.up and not c.shut:
+        c.shut = True
+        try:
+            c.s.shutdown(socket.SHUT_WR)
         except OSError:
             pass
-    if not back and not down and not said:
-        said = True
-        # sshd gives two pipes, or one socket for both directions: closing one descriptor of that would tell nobody.
-        if stat.S_ISSOCK(os.fstat(1).st_mode):
-            socket.socket(fileno=os.dup(1)).shutdown(socket.SHUT_WR)
-        else:
-            os.close(1)
-            out = False
-        # It passes on the end of standard output when that of standard error has come too.
-        os.close(2)
+    if c.said and c.shut:
+        forget(number)
+os.set_blocking(0, False)
+os.set_blocking(1, False)
+while True:
+    poll, numbers = select.poll(), {}
+    poll.register(0, IN)
+    poll.register(1, OUT if out else 0)
+    for number, c in every.items():
+        wants = OUT if c.up else 0
+        if not c.said and c.credit > 0 and len(out) < 262144:
+            wants |= IN
+        if wants or c.said:
+            poll.register(c.s.fileno(), wants)
+            numbers[c.s.fileno()] = number
+    ready = dict(poll.poll())
+    if ready.pop(1, 0) & GONE:
+        sys.exit()
+    try:
+        if ready.pop(0, 0):
+            data = os.read(0, 65536)
+            if not data:
+                sys.exit()
+            came += data
+            while len(came) >= HEAD.size:
+                kind, number, length = HEAD.unpack_from(came)
+                size = HEAD.size + (length if kind in b"od" else 0)
+                if len(came) < size:
+                    break
+                data = bytes(came[HEAD.size:size])
+                del came[:size]
+                take(kind, number, length, data)
+    except BlockingIOError:
+        pass
+    for fd, number in numbers.items():
+        if number in every:
+            serve(number, every[number], ready.get(fd, 0))
+    if out:
+        try:
+            del out[:os.write(1, out)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            sys.exit()

@@ -1,10 +1,10 @@
-//! Relays: programs of the host that carry one connection between an exec channel and a socket or port there.
+//! Relays: programs of the host that carry connections between an exec channel and a socket or port there.
 //!
-//! Nothing is installed: a relay is a few lines for an interpreter that the host has (Debian always has a perl), or a
-//! program that it has. All of them pass on the end of our stream while the other direction goes on. Ours in Perl and
-//! Python also do it the other way round and notice by themselves that the connection is gone; around the other
-//! programs a shell watches for that, every five seconds. OpenBSD's netcat does not tell of a port's end before more is
-//! sent to it.
+//! Nothing is installed. A few lines for an interpreter that the host has (Debian always has a perl) carry all
+//! connections of a session through one channel, pass on each end of a stream, and end with their input. Without one,
+//! a program that the host has carries one connection a channel. Those pass on the end of our stream while the other
+//! direction goes on; not all of them do it the other way round, and around them a shell watches, every five seconds,
+//! whether the connection to us still stands. OpenBSD's netcat does not tell of a port's end before more is sent to it.
 
 use std::net::SocketAddr;
 
@@ -19,10 +19,13 @@ pub(super) const SURVEY: &str = include_str!("relays.sh");
 /// printed something too.
 const MARK: &str = "k3arm-relay ";
 
+/// Prints the mark.
+const START: &str = "echo \"k3arm-relay $$\"\n";
+
 /// Bytes that may come before the stream.
 const PREAMBLE: usize = 64 * 1024;
 
-/// A program that can carry a connection.
+/// A program that can carry connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Relay {
     /// `docker system dial-stdio`: sockets only.
@@ -34,6 +37,7 @@ pub(super) enum Relay {
     Ncat,
     /// Ports only.
     BusyboxNetcat,
+    /// Any number of connections to both, as Perl.
     Python,
     Perl,
 }
@@ -54,6 +58,17 @@ impl Relay {
         printed.lines().filter_map(|line| known(line.trim())).collect()
     }
 
+    /// The job that carries any number of connections, if this is an interpreter for ours.
+    pub(super) fn trunk(self) -> Option<Job> {
+        let command = match self {
+            // Neither the user's modules nor the site's.
+            Self::Python => format!("python3 -I -S -c {}", quoted(include_str!("relay.py"))),
+            Self::Perl => format!("perl -e {}", quoted(include_str!("relay.pl"))),
+            _ => return None,
+        };
+        Some(Job::new(&format!("{START}exec {command}"), &[]))
+    }
+
     /// The job that carries one connection to `forward`, if this program can.
     pub(super) fn job(self, forward: &Forward) -> Option<Job> {
         let command = match forward {
@@ -61,18 +76,7 @@ impl Relay {
             Forward::To(address) => self.to_port(*address)?,
             Forward::Reverse(_) => return None,
         };
-        let start = format!("echo \"{MARK}$$\"\n");
-        let script = if self.notices_the_end() {
-            format!("{start}exec {command}")
-        } else {
-            format!("{start}set -- {command}\n{}", include_str!("relay.sh"))
-        };
-        Some(Job::new(&script, &[]))
-    }
-
-    /// Whether it ends by itself as soon as its connection to us is gone, even if the other end takes no notice.
-    pub(super) fn notices_the_end(self) -> bool {
-        matches!(self, Self::Python | Self::Perl)
+        Some(Job::new(&format!("{START}set -- {command}\n{}", include_str!("relay.sh")), &[]))
     }
 
     fn to_socket(self, path: &str) -> Option<String> {
@@ -86,32 +90,25 @@ impl Relay {
             Self::Socat if path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b)) => {
                 format!("{SOCAT} UNIX-CONNECT:{path}")
             }
-            Self::Socat | Self::BusyboxNetcat => return None,
             Self::Netcat => format!("nc -N -U {word}"),
             Self::Ncat => format!("nc -U {word}"),
-            Self::Python => format!("{PYTHON} {} {word}", quoted(include_str!("relay.py"))),
-            Self::Perl => format!("perl -e {} {word}", quoted(include_str!("relay.pl"))),
+            Self::Socat | Self::BusyboxNetcat | Self::Python | Self::Perl => return None,
         })
     }
 
     fn to_port(self, address: SocketAddr) -> Option<String> {
         let (ip, port) = (address.ip(), address.port());
         Some(match self {
-            Self::Docker => return None,
+            Self::Docker | Self::Python | Self::Perl => return None,
             Self::Socat => format!("{SOCAT} TCP:{address}"),
             Self::Netcat => format!("nc -N {ip} {port}"),
             Self::Ncat | Self::BusyboxNetcat => format!("nc {ip} {port}"),
-            Self::Python => format!("{PYTHON} {} {ip} {port}", quoted(include_str!("relay.py"))),
-            Self::Perl => format!("perl -e {} {ip} {port}", quoted(include_str!("relay.pl"))),
         })
     }
 }
 
 /// Without a time it ends half a second after the first direction has; and it must be told to close standard output.
 const SOCAT: &str = "socat -t 1000000 -,shut-close";
-
-/// Neither the user's modules nor the site's.
-const PYTHON: &str = "python3 -I -S -c";
 
 /// What has come before the stream, so far.
 #[derive(Debug, Default)]
@@ -168,10 +165,11 @@ mod tests {
     fn each_program_does_what_it_can() {
         let all = Relay::parse("Welcome!\ndocker\nsocat\r\nncat\nnc\nbusybox-nc\npython3\nperl\n");
         assert_eq!(all.len(), 7);
+        assert_eq!(all.iter().filter(|relay| relay.trunk().is_some()).count(), 2);
         let able = |forward: Forward| all.iter().filter(|relay| relay.job(&forward).is_some()).count();
-        assert_eq!(able(Forward::Socket("/run/docker.sock".into())), 6);
-        assert_eq!(able(Forward::Socket("/run/a,b c.sock".into())), 5, "socat would read options into it");
-        assert_eq!(able(Forward::To(([127, 0, 0, 1], 6443).into())), 6);
+        assert_eq!(able(Forward::Socket("/run/docker.sock".into())), 4);
+        assert_eq!(able(Forward::Socket("/run/a,b c.sock".into())), 3, "socat would read options into it");
+        assert_eq!(able(Forward::To(([127, 0, 0, 1], 6443).into())), 4);
         assert_eq!(able(Forward::Reverse(([127, 0, 0, 1], 1).into())), 0);
     }
 }

@@ -1,6 +1,6 @@
-# Prints the programs of this host that can carry a connection, one a line, the one to take first; none after one that can
-# do everything. An interpreter for our own few lines comes first: they alone pass on each end of a stream and notice each
-# end of a connection at once, and one such process takes less than the docker command.
+# Prints the programs of this host that can carry connections, one a line, the one to take first; none after one that can
+# do everything. An interpreter for our own few lines comes first: one process carries all connections, and passes on each
+# end of each.
 exec </dev/null 2>/dev/null
 perl -e 'use Socket; use IO (); exit !defined &IO::Poll::_poll' && echo perl && exit
 python3 -I -S -c 'import os, select, socket; os.set_blocking' && echo python3 && exit

@@ -8,7 +8,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use crate::far::{data, socket_echo, socket_mute, tcp_echo, works};
-use crate::sshd::Sshd;
+use crate::sshd::{Programs, Sshd, signal};
 
 const SECONDS: fn(u64) -> Duration = Duration::from_secs;
 
@@ -81,12 +81,23 @@ async fn a_missing_far_end_and_a_greeting_are_borne() {
     assert_eq!(timeout(SECONDS(60), nobody.read(&mut [0])).await.expect("it ends").unwrap_or(0), 0);
 }
 
-#[tokio::test]
-async fn eight_at_once_through_four_channels_and_scripts_beside_them() {
-    let sshd = Sshd::start("DisableForwarding yes\nMaxSessions 4");
+/// A host that needs a channel for each connection.
+fn without_trunk(sessions: usize) -> Option<(Sshd, Programs)> {
+    let setting = format!("DisableForwarding yes\nMaxSessions {sessions}");
+    let programs = Programs::with("socat", "socat")
+        .or_else(|| Programs::with_all(&[("docker", "docker"), ("nc", "busybox")]))
+        .or_else(|| Programs::with("nc", "nc.openbsd"));
+    if programs.is_none() {
+        eprintln!("SKIPPED: none of socat, docker with busybox, and nc.openbsd is on this machine");
+    }
+    programs.map(|programs| (Sshd::start_for(&setting, &programs), programs))
+}
+
+/// Eight connections at once, and scripts as long as there are any.
+async fn eight_at_once(sshd: &Sshd) {
     let session = sshd.session().await;
     socket_echo(&sshd.path("far.sock"));
-    let here = bridge(&session, &sshd).await;
+    let here = bridge(&session, sshd).await;
     let connections: Vec<_> = (0..8)
         .map(|_| {
             let here = here.clone();
@@ -103,9 +114,35 @@ async fn eight_at_once_through_four_channels_and_scripts_beside_them() {
 }
 
 #[tokio::test]
-async fn connections_that_stay_leave_scripts_their_channel() {
+async fn eight_at_once_through_four_channels_and_scripts_beside_them() {
+    eight_at_once(&Sshd::start("DisableForwarding yes\nMaxSessions 4")).await;
+    if let Some((sshd, _programs)) = without_trunk(4) {
+        eight_at_once(&sshd).await;
+    }
+}
+
+#[tokio::test]
+async fn two_channels_are_enough_for_connections_that_stay_and_scripts() {
+    let sshd = Sshd::start("DisableForwarding yes\nMaxSessions 2");
+    let session = sshd.session().await;
+    socket_echo(&sshd.path("far.sock"));
+    let (socket, port) = (bridge(&session, &sshd).await, session.forward_to(tcp_echo().await).await.expect("bridged"));
+    let mut stay = Vec::new();
+    for _ in 0..20 {
+        stay.push(timeout(SECONDS(60), open(&socket)).await.expect("opens"));
+        works(TcpStream::connect(port).await.expect("connects")).await;
+        assert!(script(&session).await < SECONDS(15));
+    }
+    for stream in &mut stay {
+        stream.write_all(b"y").await.expect("sent");
+        assert_eq!(timeout(SECONDS(60), stream.read_u8()).await.expect("in time").expect("answered"), b'y');
+    }
+}
+
+#[tokio::test]
+async fn with_a_channel_each_connections_that_stay_leave_scripts_theirs() {
     for (allowed, connections) in [(2, 1), (3, 2), (10, 6)] {
-        let sshd = Sshd::start(&format!("DisableForwarding yes\nMaxSessions {allowed}"));
+        let Some((sshd, _programs)) = without_trunk(allowed) else { return };
         let session = sshd.session().await;
         socket_echo(&sshd.path("far.sock"));
         let here = bridge(&session, &sshd).await;
@@ -141,7 +178,7 @@ async fn with_one_channel_connections_and_scripts_take_turns() {
 
 #[tokio::test]
 async fn a_silent_connection_to_a_port_gives_way() {
-    let sshd = Sshd::start("DisableForwarding yes\nMaxSessions 2");
+    let Some((sshd, _programs)) = without_trunk(2) else { return };
     let session = sshd.session().await;
     socket_echo(&sshd.path("far.sock"));
     let (socket, port) = (bridge(&session, &sshd).await, session.forward_to(tcp_echo().await).await.expect("bridged"));
@@ -155,15 +192,40 @@ async fn a_silent_connection_to_a_port_gives_way() {
 }
 
 #[tokio::test]
-async fn a_far_end_that_does_not_read_is_not_read_for() {
+async fn a_far_end_that_does_not_read_is_not_read_for_and_holds_up_no_other() {
+    for (sshd, _programs) in [Some((Sshd::start("DisableForwarding yes"), None))]
+        .into_iter()
+        .chain([without_trunk(10).map(|(sshd, programs)| (sshd, Some(programs)))])
+        .flatten()
+    {
+        let session = sshd.session().await;
+        let _far = socket_mute(&sshd.path("far.sock"));
+        socket_echo(&sshd.path("other.sock"));
+        let mut stream = UnixStream::connect(bridge(&session, &sshd).await).await.expect("connects");
+        let (block, mut taken) = (data(1 << 20), 0);
+        while let Ok(sent) = timeout(SECONDS(3), stream.write(&block)).await {
+            taken += sent.expect("taken");
+            assert!(taken < 32 << 20, "{taken} bytes taken, and nobody reads");
+        }
+        let other = session.forward_socket(&sshd.path("other.sock").to_string_lossy()).await.expect("bridged");
+        // Here nobody reads what comes back.
+        let mut unheard = UnixStream::connect(&other).await.expect("connects");
+        while timeout(SECONDS(3), unheard.write(&block)).await.is_ok() {}
+        works(UnixStream::connect(&other).await.expect("connects")).await;
+        script(&session).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_dies_ends_its_connections_and_another_takes_its_place() {
     let sshd = Sshd::start("DisableForwarding yes");
     let session = sshd.session().await;
-    socket_mute(&sshd.path("far.sock"));
-    let mut stream = UnixStream::connect(bridge(&session, &sshd).await).await.expect("connects");
-    let (block, mut taken) = (data(1 << 20), 0);
-    while let Ok(sent) = timeout(SECONDS(3), stream.write(&block)).await {
-        taken += sent.expect("taken");
-        assert!(taken < 32 << 20, "{taken} bytes taken, and nobody reads");
+    socket_echo(&sshd.path("far.sock"));
+    let here = bridge(&session, &sshd).await;
+    for _ in 0..3 {
+        let mut stream = open(&here).await;
+        sshd.program_ids().into_iter().for_each(|id| signal(id, "KILL"));
+        assert_eq!(timeout(SECONDS(60), stream.read(&mut [0])).await.expect("it ends").unwrap_or(0), 0);
+        works(UnixStream::connect(&here).await.expect("connects")).await;
     }
-    script(&session).await;
 }

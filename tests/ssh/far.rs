@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 const SIZE: usize = 3_000_000;
 
@@ -40,15 +41,22 @@ pub(crate) fn socket_echo(path: &Path) {
     });
 }
 
-/// Takes connections and neither reads, nor speaks, nor hangs up.
-pub(crate) fn socket_mute(path: &Path) {
+/// Takes connections and neither reads, nor speaks, nor hangs up; gives what it keeps.
+pub(crate) fn socket_mute(path: &Path) -> Arc<Mutex<Vec<UnixStream>>> {
     let listener = UnixListener::bind(path).expect("listens");
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let keeping = kept.clone();
     tokio::spawn(async move {
-        let mut kept = Vec::new();
         while let Ok((stream, _)) = listener.accept().await {
-            kept.push(stream);
+            keeping.lock().expect("whole").push(stream);
         }
     });
+    kept
+}
+
+/// Whether nobody is at the other end any more.
+pub(crate) fn is_left(stream: &UnixStream) -> bool {
+    stream.try_write(&[]).is_err_and(|error| error.kind() != std::io::ErrorKind::WouldBlock)
 }
 
 /// Says its last word first and then counts what it hears until that has ended; gives the sum.

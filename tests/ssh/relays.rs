@@ -1,13 +1,12 @@
 //! Each program that can carry connections, alone on the host: what it passes on, and that nothing is left of it.
 
-use std::time::Duration;
-
-use k3arm::ssh::{Error, Forward};
+use k3arm::ssh::{Error, Forward, Session};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::far::{
-    data, is_hung_up, socket_closes_first, socket_echo, socket_hangs_up, socket_mute, tcp_echo, tcp_hangs_up, works,
+    data, is_hung_up, is_left, socket_closes_first, socket_echo, socket_hangs_up, socket_mute, tcp_echo, tcp_hangs_up,
+    works,
 };
 use crate::sshd::{Programs, Sshd, until};
 
@@ -21,6 +20,9 @@ const ALL: [(&str, &str, Reach); 7] = [
     ("python3", "python3", Reach::Both),
     ("perl", "perl", Reach::Both),
 ];
+
+/// Those for which we bring the program.
+const OURS: [&str; 2] = ["python3", "perl"];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Reach {
@@ -45,10 +47,10 @@ fn hosts() -> Vec<(&'static str, Reach, Sshd, Programs)> {
 async fn each_carries_megabytes_and_the_end_of_our_stream() {
     let hosts = hosts();
     assert!(hosts.len() >= 2, "perl and python3 at least");
-    for (name, reach, sshd, _programs) in &hosts {
+    for (name, reach, sshd, _programs) in hosts {
         eprintln!("{name}");
         let session = sshd.session().await;
-        if *reach == Reach::Ports {
+        if reach == Reach::Ports {
             let refused = session.forward_socket("/run/docker.sock").await;
             assert!(refused.is_ok(), "nobody listens there: the caller's to know");
         } else {
@@ -57,17 +59,26 @@ async fn each_carries_megabytes_and_the_end_of_our_stream() {
             works(UnixStream::connect(&here).await.expect("connects")).await;
             works(UnixStream::connect(&here).await.expect("connects")).await;
         }
-        if *reach != Reach::Sockets {
+        if reach != Reach::Sockets {
             let here = session.forward_to(tcp_echo().await).await.expect("bridged");
             works(TcpStream::connect(here).await.expect("connects")).await;
         }
-        until(name, || sshd.programs().is_empty());
+        is_over(name, &sshd, session).await;
     }
+}
+
+/// Nothing is left of a program when its connection is over; ours, which wait for another, when the session is.
+async fn is_over(name: &str, sshd: &Sshd, session: Session) {
+    if OURS.contains(&name) {
+        assert_eq!(sshd.programs().len(), 1, "one for all connections");
+        session.close().await;
+    }
+    until(&format!("nothing is left of {name}: {:?}", sshd.programs()), || sshd.programs().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_far_end_that_ends_first_still_hears_the_rest() {
-    for (name, _, sshd, _programs) in hosts().into_iter().filter(|(name, ..)| ["perl", "python3"].contains(name)) {
+    for (name, _, sshd, _programs) in hosts().into_iter().filter(|(name, ..)| OURS.contains(name)) {
         let session = sshd.session().await;
         let heard = socket_closes_first(&sshd.path("far.sock"));
         let here = session.forward_socket(&sshd.path("far.sock").to_string_lossy()).await.expect("bridged");
@@ -78,7 +89,7 @@ async fn a_far_end_that_ends_first_still_hears_the_rest() {
         stream.write_all(&data(2_000_000)).await.expect("sent");
         stream.shutdown().await.expect("ended");
         assert!(heard.await.expect("ends") == data(2_000_000), "{name}");
-        until(name, || sshd.programs().is_empty());
+        is_over(name, &sshd, session).await;
     }
 }
 
@@ -97,7 +108,7 @@ async fn a_far_end_that_hangs_up_ends_the_connection_here() {
             let here = session.forward_to(tcp_hangs_up().await).await.expect("bridged");
             is_hung_up(TcpStream::connect(&here).await.expect("connects")).await;
         }
-        until(name, || sshd.programs().is_empty());
+        is_over(name, &sshd, session).await;
     }
 }
 
@@ -106,21 +117,22 @@ async fn none_outlives_its_connection_or_its_session_whatever_the_far_end_does()
     for (name, _, sshd, _programs) in hosts().into_iter().filter(|(_, reach, ..)| *reach != Reach::Ports) {
         eprintln!("{name}");
         let session = sshd.session().await;
-        socket_mute(&sshd.path("far.sock"));
+        let far = socket_mute(&sshd.path("far.sock"));
         let here = session.forward_socket(&sshd.path("far.sock").to_string_lossy()).await.expect("bridged");
         let connect = || async {
             let mut stream = UnixStream::connect(&here).await.expect("connects");
             stream.write_all(b"hello?").await.expect("sent");
             stream
         };
+        let count = || far.lock().expect("whole").len();
         let abandoned = connect().await;
-        until("a relay", || !sshd.programs().is_empty());
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        until("a relay", || count() == 1 && !sshd.programs().is_empty());
         drop(abandoned);
-        until(&format!("{name} after its connection: {:?}", sshd.programs()), || sshd.programs().is_empty());
+        until(&format!("{name} lets go"), || is_left(&far.lock().expect("whole")[0]));
+        until(name, || sshd.programs().len() == usize::from(OURS.contains(&name)));
         let (_silent, mut half) = (connect().await, connect().await);
         half.shutdown().await.expect("ended");
-        until("relays", || sshd.programs().len() >= 2);
+        until("both are there", || count() == 3);
         session.close().await;
         until(&format!("{name} after its session: {:?}", sshd.programs()), || sshd.programs().is_empty());
     }

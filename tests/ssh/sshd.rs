@@ -114,12 +114,17 @@ impl Sshd {
 
     /// Command lines of all that runs because of a login here, whoever its parent is now; sshd's own aside.
     pub(crate) fn programs(&self) -> Vec<String> {
+        self.program_ids().into_iter().map(command_of).collect()
+    }
+
+    /// Their process IDs.
+    pub(crate) fn program_ids(&self) -> Vec<u32> {
         let mark = format!("{MARK}={}\0", self.folder.path().display());
         let marked = |id: &u32| {
             let environment = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
             environment.windows(mark.len()).any(|window| window == mark.as_bytes())
         };
-        processes().filter(marked).map(command_of).filter(|command| !command.starts_with("sshd")).collect()
+        processes().filter(marked).filter(|id| !command_of(*id).starts_with("sshd")).collect()
     }
 
     /// How many ports the sshd processes that serve connections listen on.
@@ -151,6 +156,11 @@ pub(crate) struct Programs(tempfile::TempDir);
 impl Programs {
     /// What any host has, and `target` (a name in PATH) under the name `name`; none if this machine lacks it.
     pub(crate) fn with(name: &str, target: &str) -> Option<Self> {
+        Self::with_all(&[(name, target)])
+    }
+
+    /// The same for several.
+    pub(crate) fn with_all(programs: &[(&str, &str)]) -> Option<Self> {
         let folder = tempfile::Builder::new().prefix("k3arm-bin").tempdir().expect("a directory");
         let link = |name: &str, target: &str| {
             std::os::unix::fs::symlink(which(target)?, folder.path().join(name)).expect("linked");
@@ -159,7 +169,9 @@ impl Programs {
         for usual in ["cat", "dd", "env", "readlink", "sleep"] {
             link(usual, usual).expect("every machine has it");
         }
-        link(name, target)?;
+        for (name, target) in programs {
+            link(name, target)?;
+        }
         Some(Self(folder))
     }
 }
