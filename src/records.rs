@@ -6,10 +6,11 @@ mod placed;
 mod rates;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{ErrorKind, Write};
+use std::fs::{self, File};
+use std::io::{BufReader, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::ClusterName;
@@ -34,7 +35,7 @@ pub struct Error {
     source: std::io::Error,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Record {
     hosts: BTreeMap<HostName, Destination>,
@@ -51,14 +52,7 @@ impl Records {
     /// # Errors
     /// The file is there, but cannot be read.
     pub fn hosts(&self, cluster: &ClusterName) -> Result<Vec<Host>, Error> {
-        let path = self.path(cluster);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(Error { action: "read", path, source }),
-        };
-        let record: Record =
-            serde_json::from_str(&text).map_err(|source| Error { action: "read", path, source: source.into() })?;
+        let record: Record = read(&self.path(cluster))?.unwrap_or_default();
         Ok(record.hosts.into_iter().map(|(name, destination)| Host { name, destination }).collect())
     }
 
@@ -76,17 +70,9 @@ impl Records {
     /// # Errors
     /// The folder cannot be written.
     pub fn add<'a>(&self, cluster: &ClusterName, hosts: impl Iterator<Item = &'a Host>) -> Result<(), Error> {
-        let path = self.path(cluster);
         let known = self.hosts(cluster).unwrap_or_default();
         let hosts = known.into_iter().chain(hosts.cloned()).map(|host| (host.name, host.destination)).collect();
-        let write = || -> Result<(), std::io::Error> {
-            fs::create_dir_all(&self.folder)?;
-            let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
-            file.write_all(&serde_json::to_vec(&Record { hosts })?)?;
-            file.persist(&path)?;
-            Ok(())
-        };
-        write().map_err(|source| Error { action: "written", path: path.clone(), source })
+        write(&self.path(cluster), &Record { hosts })
     }
 
     /// Forgets a cluster.
@@ -109,6 +95,38 @@ impl Records {
     fn path(&self, cluster: &ClusterName) -> PathBuf {
         self.folder.join(format!("{cluster}.json"))
     }
+
+    /// What is not about one cluster stands beside their folder.
+    fn beside(&self, name: &str) -> PathBuf {
+        self.folder.with_file_name(name)
+    }
+}
+
+/// The most that a record may be: it is about tens of hosts.
+const LIMIT: u64 = 1 << 20;
+
+/// `None` where there is no such file.
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+    let fail = |source| Error { action: "read", path: path.into(), source };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(fail(source)),
+    };
+    serde_json::from_reader(BufReader::new(file.take(LIMIT))).map(Some).map_err(|error| fail(error.into()))
+}
+
+/// Writes the file, and its folder, whole or not at all.
+fn write(path: &Path, record: &impl Serialize) -> Result<(), Error> {
+    let attempt = || -> std::io::Result<()> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(&serde_json::to_vec(record)?)?;
+        file.persist(path)?;
+        Ok(())
+    };
+    attempt().map_err(|source| Error { action: "written", path: path.into(), source })
 }
 
 #[cfg(test)]

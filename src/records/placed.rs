@@ -1,11 +1,9 @@
 //! Which images this machine's k3arm has brought to which engine: those, and no others, may be pruned there.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
-use super::{Error, Records};
+use super::{Error, Records, read, write};
 use crate::host::Destination;
 use crate::oci::{Digest, Reference};
 
@@ -26,13 +24,7 @@ impl Records {
     /// # Errors
     /// The file is there, but cannot be read.
     pub fn all_placed(&self) -> Result<BTreeMap<String, Placed>, Error> {
-        let path = self.placed_path();
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeMap::new()),
-            Err(source) => return Err(Error { action: "read", path, source }),
-        };
-        serde_json::from_str(&text).map_err(|source| Error { action: "read", path, source: source.into() })
+        Ok(read(&self.placed_path())?.unwrap_or_default())
     }
 
     /// Writes down what a host has of us now, in the place of what it had.
@@ -43,21 +35,11 @@ impl Records {
         let mut all = self.all_placed()?;
         all.insert(host.to_string(), placed);
         all.retain(|_, placed| !placed.is_empty());
-        let path = self.placed_path();
-        let write = || -> std::io::Result<()> {
-            let folder = path.parent().unwrap_or(self.folder());
-            fs::create_dir_all(folder)?;
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(&serde_json::to_vec(&all)?)?;
-            file.persist(&path)?;
-            Ok(())
-        };
-        write().map_err(|source| Error { action: "written", path: path.clone(), source })
+        write(&self.placed_path(), &all)
     }
 
-    /// Beside the folder of the clusters' records.
     fn placed_path(&self) -> PathBuf {
-        self.folder().with_file_name("images.json")
+        self.beside("images.json")
     }
 }
 
@@ -76,7 +58,7 @@ mod tests {
         records.set_placed(&hosts[1], placed.clone()).unwrap();
         records.set_placed(&hosts[1], Placed::new()).unwrap();
         assert_eq!((records.placed(&hosts[0]).unwrap(), records.all_placed().unwrap().len()), (placed, 1));
-        fs::write(folder.path().join("images.json"), "{").unwrap();
+        std::fs::write(folder.path().join("images.json"), "{").unwrap();
         assert!(records.placed(&hosts[0]).is_err());
     }
 }

@@ -1,17 +1,12 @@
 //! How fast links were when they were last measured: what later decisions go by.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Records};
+use super::{Error, Records, read, write};
 use crate::host::Destination;
-
-/// A fleet has tens of hosts; a longer file is none of ours.
-const LIMIT: u64 = 1 << 20;
 
 /// Bytes per second.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -34,10 +29,7 @@ impl Rates {
 impl Records {
     /// What was measured earlier; nothing where the file is missing or broken, which only costs time.
     pub fn rates(&self) -> Rates {
-        let path = self.rates_path();
-        let is_small = fs::metadata(&path).is_ok_and(|found| found.len() <= LIMIT);
-        let text = is_small.then(|| fs::read_to_string(&path).ok()).flatten();
-        text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+        read(&self.rates_path()).ok().flatten().unwrap_or_default()
     }
 
     /// Remembers what was measured, besides what is known of other links.
@@ -48,21 +40,11 @@ impl Records {
         let mut rates = self.rates();
         rates.uplink = measured.uplink.or(rates.uplink);
         rates.hosts.extend(measured.hosts);
-        let path = self.rates_path();
-        let write = || -> std::io::Result<()> {
-            let folder = path.parent().unwrap_or(self.folder());
-            fs::create_dir_all(folder)?;
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            file.write_all(&serde_json::to_vec(&rates)?)?;
-            file.persist(&path)?;
-            Ok(())
-        };
-        write().map_err(|source| Error { action: "written", path: path.clone(), source })
+        write(&self.rates_path(), &rates)
     }
 
-    /// Beside the folder of the clusters' records.
     fn rates_path(&self) -> PathBuf {
-        self.folder().with_file_name("rates.json")
+        self.beside("rates.json")
     }
 }
 
@@ -80,7 +62,7 @@ mod tests {
         records.remember_rates(Rates { uplink: Some(5e6), ..host("ssh://pi2", 2e6) }).unwrap();
         let rates = records.rates();
         assert_eq!((rates.uplink, rates.hosts.len()), (Some(5e6), 2));
-        fs::write(folder.path().join("rates.json"), "{").unwrap();
+        std::fs::write(folder.path().join("rates.json"), "{").unwrap();
         assert_eq!(records.rates(), Rates::default());
     }
 }
