@@ -7,11 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::oci::{Descriptor, Digest, MediaType, Reference};
+use crate::oci::{CONTAINERD_NAME, Descriptor, Digest, MediaType, REF_NAME, Reference};
 use crate::store::Source;
 
+use super::Error;
 use super::pack::{Packed, Packing};
-use super::{CONTAINERD_NAME, Error, REF_NAME};
 
 /// Images for one archive.
 #[derive(Debug, Clone, Default)]

@@ -34,12 +34,6 @@ pub use open::Archive;
 pub use pack::Packed;
 pub use wrapping::{Wrapped, Wrapping};
 
-/// The annotation that names an image in an image layout (OCI image spec, "Pre-Defined Annotation Keys").
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
-
-/// The same for containerd and Docker; always a full name.
-const CONTAINERD_NAME: &str = "io.containerd.image.name";
-
 /// Tar's unit, in bytes.
 const BLOCK: u64 = 512;
 

@@ -1,8 +1,8 @@
 //! Which images an image layout has, by what names: its `index.json`.
 
-use crate::oci::{Descriptor, Document, MediaType, Reference};
+use crate::oci::{CONTAINERD_NAME, Descriptor, Document, MediaType, REF_NAME, Reference};
 
-use super::{CONTAINERD_NAME, Flaw, REF_NAME};
+use super::Flaw;
 
 /// An image in an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,6 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{Digest, Platform};
 
+/// The annotation that names an image in an image layout (OCI image spec, "Pre-Defined Annotation Keys").
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// The same for containerd and Docker; always a full name.
+pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
+
 /// The most a registry may send as an index or a manifest, in bytes: 4 MiB, the limit that the distribution spec
 /// recommends to registries.
 pub const MAX_MANIFEST_BYTES: u64 = 4 << 20;

@@ -16,7 +16,8 @@ pub use compression::{Compression, CompressionError, LayerForm, Yield, ZstdLevel
 pub use digest::{Digest, DigestError, Hasher};
 pub use lock::{Lock, LockError, MAX_LOCK_BYTES, Moved, Pin, PinnedImage, PlatformImage};
 pub use manifest::{
-    Config, Descriptor, Document, Index, MAX_MANIFEST_BYTES, Manifest, ManifestError, MediaType, chain_ids,
+    CONTAINERD_NAME, Config, Descriptor, Document, Index, MAX_MANIFEST_BYTES, Manifest, ManifestError, MediaType,
+    REF_NAME, chain_ids,
 };
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};

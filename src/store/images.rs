@@ -7,15 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::{interval, timeout};
 
-use crate::oci::{Descriptor, MAX_MANIFEST_BYTES, Reference};
+use crate::oci::{CONTAINERD_NAME, Descriptor, MAX_MANIFEST_BYTES, REF_NAME, Reference};
 
 use super::{Error, Store, blocking};
-
-/// The annotation that names an image in an image layout (OCI image spec, "Pre-Defined Annotation Keys").
-pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
-
-/// The same for containerd and Docker, when they import the layout.
-const CONTAINERD_NAME: &str = "io.containerd.image.name";
 
 /// How long another process may take to rewrite the index: it is one small file.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use crate::oci::{Descriptor, Digest, Document, MAX_MANIFEST_BYTES, Manifest, Reference};
+use serde::Serialize;
 
-use super::images::REF_NAME;
+use crate::oci::{Descriptor, Digest, Document, MAX_MANIFEST_BYTES, Manifest, REF_NAME, Reference};
+
 use super::{Error, Store, blocking, layout};
 
 /// What left the store, or would leave it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Pruned {
     /// Files.
     pub blobs: usize,
