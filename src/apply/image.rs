@@ -26,18 +26,19 @@ pub(super) async fn prewarm(
     meter: &Meter<'_>,
 ) -> Result<Worked, Failure> {
     let (image, host) = (&delivery.image, &connection.host.name);
-    let supply = workshop.supply(image)?;
+    let goods = workshop.goods()?;
+    let supply = goods.supply(image)?;
     let (familiar, via) = (image.reference.familiar(), delivery.via);
     let doing = match via {
         Via::Pull => "pulling",
         Via::Load => "loading",
     };
     workshop.events.on(host, Progress::Started { what: format!("{doing} {familiar}") });
-    let variant = delivery.travels_as.as_ref().and_then(|image| workshop.variants.get(&image.manifest.digest));
+    let variant = delivery.travels_as.as_ref().and_then(|image| goods.variants.get(&image.manifest.digest));
     let course = Course { delivery, connection, supply, variant, meter };
     let bytes = match via {
-        Via::Pull => pull::pull(&course, workshop.mirror()?).await?,
-        Via::Load => load::load(&course, workshop).await?,
+        Via::Pull => pull::pull(&course, goods.mirror).await?,
+        Via::Load => load::load(&course, goods).await?,
     };
     check(image, connection).await?;
     Ok(Worked { subject: familiar, status: if via == Via::Pull { "pulled" } else { "loaded" }, bytes })

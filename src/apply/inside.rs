@@ -59,12 +59,13 @@ pub(super) async fn place(
     meter: &Meter<'_>,
 ) -> Result<u64, Failure> {
     let here = |e: crate::archive::Error| Failure::new(&e, e.hint()).on(&connection.host.name);
-    let packed = packing::contents(images, BTreeSet::new(), workshop).await?.pack(Form::Layout).map_err(here)?;
+    let goods = workshop.goods()?;
+    let packed = packing::contents(images, BTreeSet::new(), goods).await?.pack(Form::Layout).map_err(here)?;
     let wrapping = Wrapping::new().file(IMPORTED, 0o644, b"{}").map_err(here)?;
     let wrapped = wrapping.around(ARCHIVE, 0o644, packed.size()).map_err(here)?;
     let sent = Sent::default();
-    let tar = sent.counting(wrapped.stream(packed.stream(workshop.store()?)));
-    let placed = sent.showing(meter, connection.engine.put_archive(container, tar)).await;
+    let tar = sent.counting(wrapped.stream(packed.stream(goods.store)));
+    let placed = meter.during(|| sent.bytes(), connection.engine.put_archive(container, tar)).await;
     placed.map_err(|error| sending::failure(&error, connection))?;
     Ok(sent.bytes())
 }

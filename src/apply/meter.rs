@@ -3,9 +3,13 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::time::{MissedTickBehavior, interval};
+
 use crate::host::HostName;
 use crate::plan::{Events, Progress, Step};
 
+/// How often progress is told.
+const TICK: Duration = Duration::from_millis(250);
 /// What fills buffers on the way before the link has its own pace.
 const RUN_UP: Duration = Duration::from_secs(2);
 /// What is shorter says nothing about a link.
@@ -69,8 +73,21 @@ impl<'a> Meter<'a> {
         meter
     }
 
+    /// Waits for what sends bytes of the present step, telling meanwhile how many they are.
+    pub(super) async fn during<T>(&self, bytes: impl Fn() -> u64, sending: impl Future<Output = T>) -> T {
+        let mut sending = std::pin::pin!(sending);
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                done = &mut sending => return done,
+                _ = ticks.tick() => self.show(bytes()),
+            }
+        }
+    }
+
     /// Tells how much of the present step has been sent.
-    pub(super) fn show(&self, of_step: u64) {
+    fn show(&self, of_step: u64) {
         let mut state = self.state();
         state.pace.seen(Instant::now(), of_step);
         let done = state.before.saturating_add(of_step).min(self.total);

@@ -36,34 +36,38 @@ pub use ready::{Awaited, AwaitedNode, Settled, settle};
 pub struct Workshop<'a> {
     /// The hosts.
     pub fleet: &'a Fleet,
-    /// Where hosts pull from.
-    pub mirror: Option<&'a Mirror>,
-    /// Where blobs are.
-    pub store: Option<&'a Store>,
-    /// What the mirror can give, by canonical reference.
-    pub supplies: &'a BTreeMap<String, Published>,
-    /// The same images in other forms, by the digests of their manifests.
-    pub variants: &'a BTreeMap<Digest, Published>,
-    /// Bytes per second to hosts, as they are measured.
-    pub rates: &'a Mutex<BTreeMap<HostName, f64>>,
+    /// What images are taken from; `None` where no step brings any.
+    pub goods: Option<&'a Goods<'a>>,
     /// Where progress goes.
     pub events: &'a Events,
     /// What was made in this run.
     pub journal: &'a Journal,
 }
 
-impl Workshop<'_> {
+/// What images are taken from, and how fast they went.
+pub struct Goods<'a> {
+    /// Where hosts pull from.
+    pub mirror: &'a Mirror,
+    /// Where blobs are.
+    pub store: &'a Store,
+    /// What the mirror can give, by canonical reference.
+    pub supplies: &'a BTreeMap<String, Published>,
+    /// The same images in other forms, by the digests of their manifests.
+    pub variants: &'a BTreeMap<Digest, Published>,
+    /// Bytes per second to hosts, as they are measured.
+    pub rates: Mutex<BTreeMap<HostName, f64>>,
+}
+
+impl<'a> Workshop<'a> {
+    fn goods(&self) -> Result<&'a Goods<'a>, Failure> {
+        self.goods.ok_or_else(|| missing("images"))
+    }
+}
+
+impl Goods<'_> {
     fn supply(&self, image: &ImageOnHost) -> Result<&Published, Failure> {
         let supply = self.supplies.get(&image.reference.to_string());
         supply.ok_or_else(|| missing(&format!("a supply of {}", image.reference)))
-    }
-
-    fn mirror(&self) -> Result<&Mirror, Failure> {
-        self.mirror.ok_or_else(|| missing("a mirror"))
-    }
-
-    fn store(&self) -> Result<&Store, Failure> {
-        self.store.ok_or_else(|| missing("a store"))
     }
 }
 
@@ -122,8 +126,8 @@ async fn run_host(host: &HostName, steps: Vec<&Step>, workshop: &Workshop<'_>) -
             break;
         }
     }
-    if let Some(rate) = meter.rate() {
-        workshop.rates.lock().unwrap_or_else(PoisonError::into_inner).insert(host.clone(), rate);
+    if let (Some(rate), Some(goods)) = (meter.rate(), workshop.goods) {
+        goods.rates.lock().unwrap_or_else(PoisonError::into_inner).insert(host.clone(), rate);
     }
     outcomes
 }

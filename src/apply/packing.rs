@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Workshop;
+use super::Goods;
 use crate::archive::{Blob, Contents, Entry, Image, Layer};
 use crate::mirror::Published;
 use crate::oci::{Descriptor, Digest, PlatformImage};
@@ -13,18 +13,18 @@ use crate::store::Store;
 pub(super) async fn contents<'a>(
     images: impl IntoIterator<Item = &'a ImageOnHost>,
     left_out: BTreeSet<Digest>,
-    workshop: &Workshop<'_>,
+    goods: &Goods<'_>,
 ) -> Result<Contents, Failure> {
     let mut contents = Contents { images: Vec::new(), left_out };
     for image in images {
-        contents.images.push(entry(image, workshop).await?);
+        contents.images.push(entry(image, goods).await?);
     }
     Ok(contents)
 }
 
-async fn entry(image: &ImageOnHost, workshop: &Workshop<'_>) -> Result<Entry, Failure> {
+async fn entry(image: &ImageOnHost, goods: &Goods<'_>) -> Result<Entry, Failure> {
     let root = image.index.as_ref().unwrap_or(&image.image.manifest.digest);
-    pack(workshop.supply(image)?, root, [&image.image], workshop.store()?).await
+    pack(goods.supply(image)?, root, [&image.image], goods.store).await
 }
 
 /// An image for an archive: its root document, and these of its platforms.

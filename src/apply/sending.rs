@@ -2,20 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use tokio::time::{MissedTickBehavior, interval};
 
-use super::meter::Meter;
 use crate::archive;
 use crate::docker::Error;
 use crate::plan::Failure;
 use crate::probe::Connection;
-
-/// How often progress is told.
-const TICK: Duration = Duration::from_millis(250);
 
 /// Bytes that an engine has taken.
 #[derive(Debug, Clone, Default)]
@@ -36,19 +30,6 @@ impl Sent {
             let bytes = piece.as_ref().map_or(0, |bytes| bytes.len() as u64);
             count.fetch_add(bytes, Ordering::Relaxed);
         })
-    }
-
-    /// Waits for the engine, telling meanwhile how far it is.
-    pub(super) async fn showing<T>(&self, meter: &Meter<'_>, sending: impl Future<Output = T>) -> T {
-        let mut sending = std::pin::pin!(sending);
-        let mut ticks = interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        loop {
-            tokio::select! {
-                done = &mut sending => return done,
-                _ = ticks.tick() => meter.show(self.bytes()),
-            }
-        }
     }
 }
 

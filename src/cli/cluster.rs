@@ -9,11 +9,10 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::exit::Exit;
-use super::image::{SourcingArguments, ViaArgument};
 use super::output;
 use super::settings::Format;
+use super::supply::{SourcingArguments, TravelArguments};
 use crate::cluster::{self, ClusterName, K3s, Member, NodeName, Profile, Role, Source};
-use crate::economy::Recompress;
 use crate::host::{Destination, Host, HostName, NodeState};
 use crate::kube::{CurrentContext, NodeStatus};
 use crate::pipeline::{self, ClusterStatus, CreateRequest, Created, DeleteRequest, Environment};
@@ -59,12 +58,8 @@ pub(super) struct Create {
     profile: Profile,
     #[command(flatten)]
     sourcing: SourcingArguments,
-    /// How the node image comes to the hosts' engines
-    #[arg(long, value_enum, default_value_t = ViaArgument::Auto)]
-    via: ViaArgument,
-    /// Send its layers in fewer bytes where that is faster: auto, off, zstd or zstd:LEVEL
-    #[arg(long, value_name = "HOW", default_value_t = Recompress::Auto)]
-    recompress: Recompress,
+    #[command(flatten)]
+    travel: TravelArguments,
     /// Only print the plan
     #[arg(long)]
     dry_run: bool,
@@ -195,8 +190,7 @@ impl Create {
         let request = CreateRequest {
             cluster,
             sourcing: self.sourcing.sourcing(self.file.as_deref()),
-            ways: self.via.into(),
-            recompress: self.recompress,
+            travel: self.travel.travel(),
             dry_run: self.dry_run,
             keep: self.keep,
             timeout: self.timeout,

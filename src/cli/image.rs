@@ -2,21 +2,21 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::exit::Exit;
 use super::output;
 use super::settings::Format;
+use super::supply::{SourcingArguments, TravelArguments};
 use crate::cluster::Source;
-use crate::economy::Recompress;
 use crate::host::{Destination, Host};
 use crate::oci::{PinnedImage, Platform};
 use crate::pipeline::{
-    self, BundleRequest, Bundled, Environment, ListedImage, Pick, Place, PrewarmRequest, Prewarmed, PruneReport,
-    PruneRequest, ResolveRequest, Sourcing,
+    self, BundleRequest, Bundled, Environment, ListedImage, Pick, PrewarmRequest, Prewarmed, PruneReport, PruneRequest,
+    ResolveRequest,
 };
-use crate::plan::{Failure, Outcome, Via, Ways};
+use crate::plan::{Failure, Outcome};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Image {
@@ -89,54 +89,11 @@ pub(super) struct Prewarm {
     file: Option<PathBuf>,
     #[command(flatten)]
     sourcing: SourcingArguments,
-    /// How images come to the hosts' engines: pulled by them through a forwarded port, or loaded through Docker's socket
-    #[arg(long, value_enum, default_value_t = ViaArgument::Auto)]
-    via: ViaArgument,
-    /// Send layers in fewer bytes where that is faster: auto (by measured rates), off, zstd or zstd:LEVEL (Docker 23 or newer)
-    #[arg(long, value_name = "HOW", default_value_t = Recompress::Auto)]
-    recompress: Recompress,
+    #[command(flatten)]
+    travel: TravelArguments,
     /// Only say what would be done
     #[arg(long)]
     dry_run: bool,
-}
-
-/// `--via`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum ViaArgument {
-    /// What each host allows; a pull where it can be had
-    Auto,
-    /// Only pulls
-    Pull,
-    /// Only loads
-    Load,
-}
-
-impl From<ViaArgument> for Ways {
-    fn from(argument: ViaArgument) -> Self {
-        match argument {
-            ViaArgument::Auto => Self::Auto,
-            ViaArgument::Pull => Self::Only(Via::Pull),
-            ViaArgument::Load => Self::Only(Via::Load),
-        }
-    }
-}
-
-/// Where images come from: of all commands that need some.
-#[derive(Debug, Args)]
-pub(super) struct SourcingArguments {
-    /// Take all images from this file or folder (an OCI image layout, docker save), or docker:NAME; no registry is asked
-    #[arg(long, value_name = "FILE")]
-    bundle: Option<Place>,
-    /// Look all images up anew, and write the lock beside the cluster file anew
-    #[arg(long)]
-    update: bool,
-}
-
-impl SourcingArguments {
-    /// With the lock of this cluster file.
-    pub(super) fn sourcing(&self, cluster_file: Option<&Path>) -> Sourcing {
-        Sourcing { bundle: self.bundle.clone(), cluster_file: cluster_file.map(Path::to_path_buf), update: self.update }
-    }
 }
 
 #[derive(Debug, Args)]
@@ -256,8 +213,7 @@ impl Prewarm {
             sourcing: self.sourcing.sourcing(self.file.as_deref()),
             cluster,
             hosts,
-            ways: self.via.into(),
-            recompress: self.recompress,
+            travel: self.travel.travel(),
             dry_run: self.dry_run,
         };
         match pipeline::prewarm(request, environment).await {

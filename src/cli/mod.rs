@@ -9,6 +9,7 @@ mod kubeconfig;
 mod output;
 mod progress;
 mod settings;
+mod supply;
 
 use std::ffi::OsString;
 use std::io::Write;

@@ -1,6 +1,10 @@
 //! Names and labels on the hosts. They are the truth about what stands there, so they never change their meaning.
 
 use super::{ClusterName, NodeName};
+use crate::host::HolderFacts;
+
+/// What the names of all that is made on a host begin with.
+const OURS: &str = "k3arm-";
 
 /// The cluster's name.
 pub const LABEL_CLUSTER: &str = "k3arm.dev/cluster";
@@ -19,7 +23,12 @@ pub const LABEL_SPEC: &str = "k3arm.dev/spec";
 
 /// `k3arm-<cluster>-<node>`; its volumes are called so too, with a suffix.
 pub fn container_name(cluster: &ClusterName, node: &NodeName) -> String {
-    format!("k3arm-{cluster}-{node}")
+    format!("{OURS}{cluster}-{node}")
+}
+
+/// Whether a volume has a name that k3arm gave it; engines make nameless ones for what an image declares.
+pub fn is_named_volume(name: &str) -> bool {
+    name.starts_with(OURS)
 }
 
 /// On a holder, a container that is never started and keeps a node's images until the node is made: a hash of which they
@@ -35,3 +44,13 @@ pub fn images_name(cluster: &ClusterName, node: &NodeName) -> String {
 
 /// Where the node has that volume.
 pub const IMAGES_PATH: &str = "/var/lib/rancher/k3s/agent/images";
+
+/// Whether a holder waits for a node of this cluster.
+pub fn is_holder_of(holder: &HolderFacts, cluster: &ClusterName) -> bool {
+    holder.labels.get(LABEL_IMAGES_OF).is_some_and(|name| name == cluster.as_str())
+}
+
+/// The volumes that go with a holder when its images are of no use.
+pub fn volumes_of(holder: &HolderFacts) -> Vec<String> {
+    holder.volumes.iter().filter(|volume| is_named_volume(volume)).cloned().collect()
+}

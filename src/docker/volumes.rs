@@ -6,7 +6,7 @@ use bollard::query_parameters::RemoveVolumeOptions;
 use serde::Deserialize;
 
 use super::{Engine, Error, segment};
-use crate::cluster::names::LABEL_CLUSTER;
+use crate::cluster::names::{LABEL_CLUSTER, is_named_volume};
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -29,7 +29,7 @@ impl Engine {
     pub async fn volumes(&self) -> Result<BTreeMap<String, BTreeMap<String, String>>, Error> {
         let wire: Wire = self.get("/volumes", "list volumes").await?;
         let all = wire.volumes.into_iter().flatten().map(|volume| (volume.name, volume.labels.unwrap_or_default()));
-        Ok(all.filter(|(name, labels)| name.starts_with("k3arm-") || labels.contains_key(LABEL_CLUSTER)).collect())
+        Ok(all.filter(|(name, labels)| is_named_volume(name) || labels.contains_key(LABEL_CLUSTER)).collect())
     }
 
     /// Removes a volume; one that is not there is removed already.

@@ -121,11 +121,16 @@ pub struct Decision {
     pub run: Prediction,
 }
 
-/// Whether this engine takes layers of zstd and then knows the image as it would have otherwise: Docker from 23.0 on
-/// with its classic store. On containerd's store the image gets another name, so there it is never done unasked.
-pub fn takes_zstd(engine: &EngineFacts) -> bool {
+/// Whether this engine can unpack layers of zstd: Docker from 23.0 on.
+pub fn knows_zstd(engine: &EngineFacts) -> bool {
     let major = engine.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-    engine.store == ImageStore::Classic && major.is_some_and(|major| major >= FIRST_WITH_ZSTD)
+    major.is_some_and(|major| major >= FIRST_WITH_ZSTD)
+}
+
+/// Whether it then also knows the image as it would have otherwise, as the classic store does. On containerd's store the
+/// image gets another name, so there it is never done unasked.
+pub fn takes_zstd(engine: &EngineFacts) -> bool {
+    engine.store == ImageStore::Classic && knows_zstd(engine)
 }
 
 /// Decides for every layer and host.

@@ -88,26 +88,21 @@ struct FleetFacts {
 }
 
 async fn fleet(request: &BundleRequest, environment: &Environment) -> Result<FleetFacts, Stop> {
-    let mut facts = FleetFacts { platforms: request.platforms.clone(), server_memory: None };
     let members = request.cluster.iter().flat_map(|cluster| &cluster.members);
     let of_cluster = members.map(|member| member.host.clone()).filter(|_| request.platforms.is_empty());
     let hosts: Vec<Host> = request.hosts.iter().cloned().chain(of_cluster).collect();
     let probed = connect(&hosts, environment).await?;
+    let of_hosts = probed.platforms();
+    let server_memory = request.cluster.as_ref().and_then(|cluster| probed.server_memory(cluster));
     disconnect(probed.fleet).await;
-    let mut failures = probed.failures;
-    for (host, found) in &probed.facts {
-        match found.platform() {
-            Ok(platform) => drop(facts.platforms.insert(platform)),
-            Err(error) => failures.push(Failure::new(&error, None).on(host)),
-        }
-    }
-    let server = request.cluster.as_ref().and_then(Cluster::server);
-    facts.server_memory = server.and_then(|server| Some(probed.facts.get(&server.host.name)?.machine.memory_total));
     let unreached = |failure: Failure| Failure {
         hint: Some("name the platforms instead of asking the hosts: `--platform linux/arm64`".into()),
         ..failure
     };
-    if failures.is_empty() { Ok(facts) } else { Err(Stop::Failures(failures.into_iter().map(unreached).collect())) }
+    match of_hosts {
+        Ok(platforms) => Ok(FleetFacts { platforms: &platforms | &request.platforms, server_memory }),
+        Err(failures) => Err(Stop::Failures(failures.into_iter().map(unreached).collect())),
+    }
 }
 
 async fn contents(resolved: &Resolved, store: &Store) -> Result<Contents, Failure> {

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::apply::{Journal, Workshop, apply};
+use crate::apply::{Goods, Journal, Workshop, apply};
 use crate::host::HostName;
 use crate::mirror::Mirror;
-use crate::oci::{Descriptor, Digest};
+use crate::oci::Digest;
 use crate::plan::{Action, Delivery, Events, Failure, Outcome, Plan, Progress, Report};
 use crate::probe::Fleet;
 use crate::records::Rates;
@@ -45,21 +45,18 @@ pub(super) async fn carry_out(
     };
     let mirror = Mirror::start(store.clone()).map_err(|e| Failure::new(&e, None))?;
     let supplies = resolved.published();
-    let rates = Mutex::default();
-    let workshop = Workshop {
-        fleet,
-        mirror: Some(&mirror),
-        store: Some(&store),
-        supplies: &supplies,
-        variants,
-        rates: &rates,
-        events: &environment.events,
-        journal,
-    };
+    let goods = Goods { mirror: &mirror, store: &store, supplies: &supplies, variants, rates: Mutex::default() };
+    let workshop = Workshop { fleet, goods: Some(&goods), events: &environment.events, journal };
     let report = apply(plan, &workshop).await;
     remember_placed(plan, &report, fleet, environment)?;
-    remember(fetching.as_deref(), rates.into_inner().unwrap_or_else(PoisonError::into_inner), fleet, environment);
+    remember(fetching.as_deref(), goods.rates.into_inner().unwrap_or_else(PoisonError::into_inner), fleet, environment);
     Ok(report)
+}
+
+/// Carries out a plan that brings no image.
+pub(super) async fn carry_out_bare(plan: &Plan, fleet: &Fleet, environment: &Environment) -> Report {
+    let journal = Journal::default();
+    apply(plan, &Workshop { fleet, goods: None, events: &environment.events, journal: &journal }).await
 }
 
 /// Remembers which images this run has brought to which engine.
@@ -120,7 +117,7 @@ impl Fetching {
     fn of(plan: &Plan, store: &Store, events: &Events) -> Option<Self> {
         let wanted: BTreeSet<(&Digest, u64)> = plan
             .steps()
-            .flat_map(|step| travelling(&step.action))
+            .flat_map(|step| step.action.travelling_layers())
             .filter(|blob| !store.has(blob))
             .map(|blob| (&blob.digest, blob.size))
             .collect();
@@ -156,14 +153,5 @@ impl Fetching {
             *told = Some(Instant::now());
             self.events.overall(Progress::Bytes { done, total: self.total });
         }
-    }
-}
-
-/// Layers that a step sends to its host.
-fn travelling(action: &Action) -> Vec<&Descriptor> {
-    match action {
-        Action::Prewarm(delivery) => delivery.missing_layers().iter().collect(),
-        Action::CreateNode(node) => node.images.iter().flat_map(|image| &image.image.layers).collect(),
-        _ => Vec::new(),
     }
 }

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Mutex;
 
 use serde::Serialize;
 
-use crate::apply::{Journal, Workshop, apply};
 use crate::cluster::ClusterName;
 use crate::cluster::names::{LABEL_CLUSTER, LABEL_NODE, LABEL_RELEASE, LABEL_ROLE};
 use crate::host::{Destination, Facts, Host, HostName, NodeFacts, NodeState};
@@ -14,6 +12,7 @@ use crate::kube::{self, Kubeconfig};
 use crate::plan::{Failure, Plan, Progress, Report};
 use crate::provision;
 
+use super::carry::carry_out_bare;
 use super::{Environment, Probed, Stop, connect, disconnect};
 
 /// Where k3s writes the administrator's kubeconfig, and the most it may be.
@@ -138,18 +137,7 @@ async fn delete_on(request: &DeleteRequest, probed: Probed, environment: &Enviro
     let plan = provision::delete(&request.name, &probed.facts);
     let mut report = Report::default();
     if !request.dry_run {
-        let journal = Journal::default();
-        let workshop = Workshop {
-            fleet: &probed.fleet,
-            mirror: None,
-            store: None,
-            supplies: &BTreeMap::new(),
-            variants: &BTreeMap::new(),
-            rates: &Mutex::default(),
-            events: &environment.events,
-            journal: &journal,
-        };
-        report = apply(&plan, &workshop).await;
+        report = carry_out_bare(&plan, &probed.fleet, environment).await;
     }
     let unreachable = probed.failures.into_iter().filter_map(|failure| {
         let host = failure.host.clone()?;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
 use crate::economy::{
-    Decision, Figures, HostFigures, LayerFigures, Recompress, Route, decide, takes_zstd, worth_sampling,
+    Decision, Figures, HostFigures, LayerFigures, Recompress, Route, decide, knows_zstd, takes_zstd, worth_sampling,
 };
 use crate::host::{Facts, HostName};
 use crate::mirror::Published;
@@ -55,10 +55,8 @@ impl Compressing<'_> {
             let Some(delivery) = compressible(&mut step.action) else { continue };
             let made = self.made(delivery, &step.host, &decision, &recompressor).await?;
             let Some(variant) = variant(&delivery.image.image, &made) else { continue };
-            variants.insert(
-                variant.image.manifest.digest.clone(),
-                self.published(delivery, &variant.image, variant.manifest),
-            );
+            let published = published(delivery, &variant.image, variant.manifest);
+            variants.insert(variant.image.manifest.digest.clone(), published);
             delivery.travels_as = Some(variant.image);
         }
         Ok(variants)
@@ -103,7 +101,7 @@ impl Compressing<'_> {
             let connection = self.probed.fleet.get(&step.host);
             let host = HostFigures {
                 rate: connection.and_then(|connection| rates.of(&connection.host.destination)),
-                takes_zstd: facts.is_some_and(|facts| self.takes_zstd(facts, delivery.via)),
+                takes_zstd: facts.is_some_and(|facts| self.takes_zstd(facts)),
             };
             figures.hosts.insert(step.host.clone(), host);
             for layer in delivery.missing_layers() {
@@ -116,13 +114,11 @@ impl Compressing<'_> {
     }
 
     /// On containerd's store a second pull is needed, and the published blobs are then not there: only where it is asked for.
-    fn takes_zstd(&self, facts: &Facts, via: Via) -> bool {
-        let as_classic = || {
-            let mut engine = facts.engine.clone();
-            engine.store = crate::host::ImageStore::Classic;
-            takes_zstd(&engine)
-        };
-        takes_zstd(&facts.engine) || (matches!(self.wish, Recompress::Zstd(_)) && via == Via::Pull && as_classic())
+    fn takes_zstd(&self, facts: &Facts) -> bool {
+        match self.wish {
+            Recompress::Zstd(_) => knows_zstd(&facts.engine),
+            Recompress::Auto | Recompress::Off => takes_zstd(&facts.engine),
+        }
     }
 
     async fn sample(
@@ -204,28 +200,23 @@ impl Compressing<'_> {
         }
         Ok(made)
     }
+}
 
-    fn published(&self, delivery: &Delivery, image: &PlatformImage, manifest: Bytes) -> Published {
-        let upstream = self.resolved.supplies.get(&delivery.image.reference.to_string());
-        let published: BTreeSet<&Digest> = delivery.image.image.layers.iter().map(|layer| &layer.digest).collect();
-        let is_all_ours = image.layers.iter().all(|layer| !published.contains(&layer.digest));
-        let source: Arc<dyn Source> = match upstream {
-            Some(supply) if !is_all_ours => supply.source.clone(),
-            _ => Arc::new(Nowhere),
-        };
-        Published {
-            reference: delivery.image.reference.clone(),
-            documents: vec![(image.manifest.clone(), manifest)],
-            blobs: std::iter::once(&image.config).chain(&image.layers).cloned().collect(),
-            source,
-        }
+/// What of a variant is our own. All else is published beside it, with the image it was made of.
+fn published(delivery: &Delivery, image: &PlatformImage, manifest: Bytes) -> Published {
+    let upstream: BTreeSet<&Digest> = delivery.image.image.layers.iter().map(|layer| &layer.digest).collect();
+    Published {
+        reference: delivery.image.reference.clone(),
+        documents: vec![(image.manifest.clone(), manifest)],
+        blobs: image.layers.iter().filter(|layer| !upstream.contains(&layer.digest)).cloned().collect(),
+        source: Arc::new(Nowhere),
     }
 }
 
-/// A delivery that may travel in another form.
+/// A delivery that may travel in another form. An archive for `docker load` holds the published one: its name is in it.
 fn compressible(action: &mut Action) -> Option<&mut Delivery> {
     match action {
-        Action::Prewarm(delivery) => Some(delivery),
+        Action::Prewarm(delivery) if delivery.via == Via::Pull => Some(delivery),
         _ => None,
     }
 }

@@ -7,21 +7,20 @@ use futures_util::future::join_all;
 use crate::apply::{Awaited, AwaitedNode, Journal, Settled, settle};
 use crate::cluster::names::{LABEL_CLUSTER, LABEL_CLUSTER_ID, container_name};
 use crate::cluster::{CONFIG_PATH, Cluster, ClusterName, Identity, Role};
-use crate::economy::Recompress;
 use crate::host::{Destination, Finding, Host, NodeFacts};
 use crate::kube::{Kubeconfig, NodeStatus};
-use crate::plan::{Failure, Plan, Progress, Report, Ways};
+use crate::plan::{Failure, Plan, Progress, Report};
 use crate::probe::{Connection, Fleet};
 use crate::provision::{Comparison, Wanted};
 use crate::{preflight, prewarm as stage, provision};
 
-use super::carry::{Cargo, carry_out};
+use super::carry::{Cargo, carry_out, carry_out_bare};
 use super::compression::{Compressing, Variants};
 use super::needs::Needs;
 use super::pinning::{Resolved, pin, tell};
-use super::prewarm::{node_images, server_memory, wanted};
+use super::prewarm::{node_images, wanted};
 use super::sourcing::{Sourced, Sourcing};
-use super::{Environment, Probed, Stop, check, connect, disconnect};
+use super::{Environment, Probed, Stop, Travel, check, connect, disconnect};
 
 /// Where the CA's certificate stands on a server.
 const CA_PATH: &str = "/var/lib/rancher/k3s/server/tls/server-ca.crt";
@@ -35,10 +34,8 @@ pub struct CreateRequest {
     pub cluster: Cluster,
     /// Where images come from.
     pub sourcing: Sourcing,
-    /// By which ways they go.
-    pub ways: Ways,
-    /// In which form layers travel.
-    pub recompress: Recompress,
+    /// How they go.
+    pub travel: Travel,
     /// Only say what would be done.
     pub dry_run: bool,
     /// Leave what was made when it fails.
@@ -68,12 +65,6 @@ struct Prepared {
     plan: Plan,
     /// What follows when all nodes are Ready.
     finish: Plan,
-}
-
-impl Prepared {
-    fn cargo(&self) -> Cargo<'_> {
-        Cargo { resolved: &self.resolved, variants: &self.variants }
-    }
 }
 
 /// Makes a cluster, or what is missing of it.
@@ -155,8 +146,9 @@ async fn create_on(
     prepared.sourced.keep(&prepared.resolved, environment)?;
     environment.records.add(&request.cluster.name, members).map_err(|e| Failure::new(&e, None))?;
     if !prepared.plan.is_empty() {
-        let Prepared { plan, probed, .. } = &prepared;
-        let report = carry_out(plan, &probed.fleet, prepared.cargo(), journal, environment).await?;
+        let Prepared { plan, probed, resolved, variants, .. } = &prepared;
+        let cargo = Cargo { resolved, variants };
+        let report = carry_out(plan, &probed.fleet, cargo, journal, environment).await?;
         let failures: Vec<Failure> = report.failures().cloned().collect();
         if !failures.is_empty() {
             return Err(Stop::Failures(failures));
@@ -164,22 +156,17 @@ async fn create_on(
     }
     let awaited = awaited(&prepared.wanted, request.timeout);
     let settled = settle(&awaited, &prepared.probed.fleet, &environment.events).await?;
-    finish(&prepared, environment).await?;
+    finish(&prepared, environment).await;
     let kubeconfig = kubeconfig(&request.cluster, &prepared.wanted, &settled);
     Ok(Created { plan: prepared.plan, finish: prepared.finish, cluster: Some((kubeconfig, settled.nodes)) })
 }
 
 /// What a standing cluster does better with, and runs without: a failure is told, and the cluster stays.
-async fn finish(prepared: &Prepared, environment: &Environment) -> Result<(), Failure> {
-    if prepared.finish.is_empty() {
-        return Ok(());
-    }
-    let Prepared { finish, probed, .. } = prepared;
-    let report = carry_out(finish, &probed.fleet, prepared.cargo(), &Journal::default(), environment).await?;
+async fn finish(prepared: &Prepared, environment: &Environment) {
+    let report = carry_out_bare(&prepared.finish, &prepared.probed.fleet, environment).await;
     for failure in report.failures() {
         environment.events.overall(Progress::Warning { what: failure.to_string() });
     }
-    Ok(())
 }
 
 /// Everything up to the plan. Nothing is changed, and all findings on all hosts are told at once.
@@ -195,8 +182,7 @@ async fn prepare(request: &CreateRequest, mut probed: Probed, environment: &Envi
     check(findings, &environment.events)?;
     let platforms = probed.facts.values().filter_map(|facts| facts.platform().ok()).collect();
     let sourced = Sourced::open(&request.sourcing, environment).await?;
-    let needs = Needs::of(cluster, server_memory(cluster, &probed), &sourced, environment).await?;
-    check(needs.findings.clone(), &environment.events)?;
+    let needs = Needs::of(cluster, probed.server_memory(cluster), &sourced, environment).await?;
     let resolved = pin(&needs.wishes(), &platforms, sourced.lock(), environment).await?;
     tell(&resolved.images, environment);
     let mut report = Report::default();
@@ -207,9 +193,9 @@ async fn prepare(request: &CreateRequest, mut probed: Probed, environment: &Envi
     let images = node_images(cluster, &on_hosts, (&needs, &resolved), &probed);
     let wanted = provision::want(cluster, &images, &probed.facts).map_err(Stop::Findings)?;
     let comparison = Comparison::of(&wanted, &probed.facts).map_err(Stop::Findings)?;
-    let mut prewarm = stage::steps(&on_hosts, &probed.facts, request.ways).map_err(Stop::Findings)?;
+    let mut prewarm = stage::steps(&on_hosts, &probed.facts, request.travel.ways).map_err(Stop::Findings)?;
     let compressing = Compressing {
-        wish: request.recompress,
+        wish: request.travel.recompress,
         resolved: &resolved,
         probed: &probed,
         dry_run: request.dry_run,

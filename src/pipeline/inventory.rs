@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::future::join_all;
 use serde::Serialize;
 
+use crate::cluster::names::volumes_of;
 use crate::docker::HeldImage;
 use crate::host::{Facts, Host, HostName};
 use crate::oci::Reference;
@@ -43,24 +44,22 @@ pub struct PruneRequest {
     pub dry_run: bool,
 }
 
+impl PruneRequest {
+    /// Whether a host is reached so.
+    fn is_at(&self, name: &HostName, destination: &str) -> bool {
+        self.hosts.iter().any(|host| host.name == *name && host.destination.to_string() == destination)
+    }
+}
+
 /// What went, or would go.
 #[derive(Debug, Serialize)]
 pub struct PruneReport {
     /// From hosts.
     pub images: Vec<ListedImage>,
     /// From the store on this machine.
-    pub store: StorePruned,
+    pub store: Pruned,
     /// What could not be removed, and hosts that did not answer.
     pub failures: Vec<Failure>,
-}
-
-/// What went from the store.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct StorePruned {
-    /// Files.
-    pub blobs: usize,
-    /// Their bytes.
-    pub bytes: u64,
 }
 
 /// Lists the images of hosts.
@@ -157,9 +156,7 @@ async fn remove(image: &ListedImage, probed: &Probed, environment: &Environment)
     let holder =
         probed.facts.get(&image.host).and_then(|facts| facts.holders.iter().find(|one| one.name == image.name));
     if let Some(holder) = holder {
-        let volumes: Vec<String> =
-            holder.volumes.iter().filter(|volume| volume.starts_with("k3arm-")).cloned().collect();
-        return connection.engine.remove(&holder.id, &volumes).await.map_err(fail);
+        return connection.engine.remove(&holder.id, &volumes_of(holder)).await.map_err(fail);
     }
     connection.engine.untag(&image.name).await.map_err(fail)?;
     let records = &environment.records;
@@ -172,26 +169,22 @@ async fn prune_store(
     request: &PruneRequest,
     going: &[ListedImage],
     environment: &Environment,
-) -> Result<StorePruned, Failure> {
+) -> Result<Pruned, Failure> {
     if !environment.store.exists() {
-        return Ok(StorePruned::default());
+        return Ok(Pruned::default());
     }
-    let placed = environment.records.all_placed().map_err(|e| Failure::new(&e, None))?;
-    let going: BTreeSet<&str> = going.iter().map(|image| image.name.as_str()).collect();
+    let mut placed = environment.records.all_placed().map_err(|e| Failure::new(&e, None))?;
+    // After a dry run they stand there still.
+    for (destination, placed) in &mut placed {
+        let goes = |image: &ListedImage, name: &Reference| {
+            request.is_at(&image.host, destination) && image.name == name.familiar()
+        };
+        placed.retain(|name, _| !going.iter().any(|image| goes(image, name)));
+    }
     // What goes from one host may stay on another.
-    let counts = placed.values().flat_map(BTreeMap::keys).fold(BTreeMap::new(), |mut counts, name| {
-        *counts.entry(name.clone()).or_insert(0_usize) += 1;
-        counts
-    });
-    let is_last =
-        |name: &Reference, count: usize| request.dry_run && count <= 1 && going.contains(name.familiar().as_str());
-    let kept: BTreeSet<Reference> = counts
-        .into_iter()
-        .filter(|(name, count)| !request.all && !is_last(name, *count))
-        .map(|(name, _)| name)
-        .collect();
+    let kept: BTreeSet<Reference> =
+        placed.into_values().flat_map(BTreeMap::into_keys).filter(|_| !request.all).collect();
     let store = Store::open(&environment.store).map_err(|e| Failure::new(&e, e.hint()))?;
     let keep = move |name: &Reference| kept.contains(&name.on_engine());
-    let Pruned { blobs, bytes } = store.prune(keep, request.dry_run).await.map_err(|e| Failure::new(&e, e.hint()))?;
-    Ok(StorePruned { blobs, bytes })
+    store.prune(keep, request.dry_run).await.map_err(|e| Failure::new(&e, e.hint()))
 }

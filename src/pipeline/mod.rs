@@ -16,13 +16,16 @@ mod prewarm;
 mod resolve;
 mod sourcing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use futures_util::future::join_all;
 
+use crate::cluster::Cluster;
+use crate::economy::Recompress;
 use crate::host::{Facts, Finding, Host, HostName, Severity};
-use crate::plan::{Events, Failure, Progress};
+use crate::oci::Platform;
+use crate::plan::{Events, Failure, Progress, Ways};
 use crate::probe::{Fleet, probe};
 use crate::records::Records;
 use crate::{registry, ssh};
@@ -31,7 +34,7 @@ pub use bundle::{BundleRequest, Bundled, bundle};
 pub use cluster::{ClusterStatus, DeleteRequest, Deleted, NodeRow, delete, kubeconfig, list, remove_kubeconfig};
 pub use create::{CreateRequest, Created, create};
 pub use interrupt::Interrupt;
-pub use inventory::{ListedImage, PruneReport, PruneRequest, StorePruned, image_list, prune};
+pub use inventory::{ListedImage, PruneReport, PruneRequest, image_list, prune};
 pub use prewarm::{Pick, PrewarmRequest, Prewarmed, prewarm};
 pub use resolve::{ResolveRequest, resolve};
 pub use sourcing::{Place, Sourcing};
@@ -51,6 +54,15 @@ pub struct Environment {
     pub events: Events,
     /// Ctrl-C.
     pub interrupt: Interrupt,
+}
+
+/// How images go to hosts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Travel {
+    /// By which ways.
+    pub ways: Ways,
+    /// In which form their layers.
+    pub recompress: Recompress,
 }
 
 /// Why a command did not reach its end.
@@ -76,6 +88,26 @@ struct Probed {
     fleet: Fleet,
     facts: BTreeMap<HostName, Facts>,
     failures: Vec<Failure>,
+}
+
+impl Probed {
+    /// The platforms of all hosts; the failures where some of them could not be asked or cannot be served.
+    fn platforms(&self) -> Result<BTreeSet<Platform>, Vec<Failure>> {
+        let mut failures = self.failures.clone();
+        let mut platforms = BTreeSet::new();
+        for (host, facts) in &self.facts {
+            match facts.platform() {
+                Ok(platform) => drop(platforms.insert(platform)),
+                Err(error) => failures.push(Failure::new(&error, None).on(host)),
+            }
+        }
+        if failures.is_empty() { Ok(platforms) } else { Err(failures) }
+    }
+
+    /// Bytes of memory of a cluster's server, where it has answered.
+    fn server_memory(&self, cluster: &Cluster) -> Option<u64> {
+        Some(self.facts.get(&cluster.server()?.host.name)?.machine.memory_total)
+    }
 }
 
 /// Connects to all hosts at once; an interrupt ends it.

@@ -8,9 +8,9 @@ use crate::oci::{PinnedImage, Reference};
 use crate::plan::{Failure, ImageOnHost};
 use crate::prewarm::image_on_host;
 
-use super::Environment;
 use super::pinning::{Resolved, Wish, reference};
 use super::sourcing::Sourced;
+use super::{Environment, Stop, check};
 
 /// How long the release's list of images may take: there is a catalogue, and the lock keeps what was found.
 const LIST_PATIENCE: Duration = Duration::from_secs(5);
@@ -19,12 +19,11 @@ const LIST_PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Needs {
     node: Wish,
     inside: [(Role, Vec<Wish>); 2],
-    /// What the user should know about it.
-    pub(super) findings: Vec<Finding>,
 }
 
 impl Needs {
-    /// Looks up what the release starts, of that what these settings leave on, and adds the user's own.
+    /// Looks up what the release starts, of that what these settings leave on, and adds the user's own. What the user
+    /// should know about it is told.
     ///
     /// `memory` is the server's, in bytes; where it is not known, a profile that goes by it counts as the fullest.
     pub(super) async fn of(
@@ -32,7 +31,7 @@ impl Needs {
         memory: Option<u64>,
         sourced: &Sourced,
         environment: &Environment,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, Stop> {
         let (system, findings) = match release_images(cluster, sourced, environment).await? {
             Ok(images) => {
                 let mut system = images.started(&cluster.k3s, memory.unwrap_or(u64::MAX));
@@ -41,13 +40,14 @@ impl Needs {
             }
             Err(unknown) => (None, vec![not_placed(&unknown)]),
         };
+        check(findings, &environment.events)?;
         let users = &cluster.images;
         let wishes = |role| {
             let named = system.as_ref().map_or_else(|| users.clone(), |system: &SystemImages| system.on(role, users));
             (role, named.into_iter().map(|reference| sourced.wish(&Source::Image(reference))).collect())
         };
         let inside = [Role::Server, Role::Agent].map(wishes);
-        Ok(Self { node: sourced.wish(&cluster.k3s.source), inside, findings })
+        Ok(Self { node: sourced.wish(&cluster.k3s.source), inside })
     }
 
     /// All of them, each once; k3s itself is the first.

@@ -5,12 +5,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use crate::apply::Journal;
-use crate::cluster::names::LABEL_IMAGES_OF;
+use crate::cluster::names::is_holder_of;
 use crate::cluster::{Cluster, ClusterName, Member, Source};
-use crate::economy::Recompress;
 use crate::host::{Host, HostName, Severity};
 use crate::oci::{PinnedImage, ReferenceError};
-use crate::plan::{Action, Failure, ImageOnHost, Outcome, Plan, Report, Step, Ways};
+use crate::plan::{Action, Failure, ImageOnHost, Outcome, Plan, Report, Step};
 use crate::provision::{Images, NodeImages};
 use crate::{preflight, prewarm as stage, probe, provision};
 
@@ -19,7 +18,7 @@ use super::compression::Compressing;
 use super::needs::Needs;
 use super::pinning::{Resolved, Wish, pin};
 use super::sourcing::{Place, Sourced, Sourcing, open};
-use super::{Environment, Probed, Stop, check, connect, disconnect};
+use super::{Environment, Probed, Stop, Travel, connect, disconnect};
 
 /// Something to bring to hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,10 +54,8 @@ pub struct PrewarmRequest {
     pub hosts: Vec<Host>,
     /// Where images come from.
     pub sourcing: Sourcing,
-    /// By which ways they go.
-    pub ways: Ways,
-    /// In which form layers travel.
-    pub recompress: Recompress,
+    /// How they go.
+    pub travel: Travel,
     /// Only say what would be done.
     pub dry_run: bool,
 }
@@ -114,24 +111,24 @@ async fn prewarm_on(
     let platforms = probed.facts.values().filter_map(|facts| facts.platform().ok()).collect();
     let sourced = Sourced::open(&request.sourcing, environment).await?;
     let needs = match &request.cluster {
-        Some(cluster) => Some(Needs::of(cluster, server_memory(cluster, &probed), &sourced, environment).await?),
+        Some(cluster) => Some(Needs::of(cluster, probed.server_memory(cluster), &sourced, environment).await?),
         None => None,
     };
-    check(needs.iter().flat_map(|needs| needs.findings.clone()).collect(), &environment.events)?;
-    let mut wishes = picked(request, &sourced, environment).await?;
-    let for_engines = wishes.len() + usize::from(needs.is_some());
-    wishes.splice(0..0, needs.iter().flat_map(Needs::wishes).take(1));
-    wishes.extend(needs.iter().flat_map(Needs::wishes).skip(1));
+    let picked = picked(request, &sourced, environment).await?;
+    let for_engines = picked.len() + usize::from(needs.is_some());
+    let mut of_cluster = needs.iter().flat_map(Needs::wishes);
+    let node = of_cluster.next();
+    let wishes: Vec<Wish> = node.into_iter().chain(picked).chain(of_cluster).collect();
     let resolved = pin(&wishes, &platforms, sourced.lock(), environment).await?;
     let wanted = wanted(&resolved.images[..for_engines], &mut probed, &mut report).await;
-    let mut steps = steps(&wanted, request.ways, &mut probed, &mut report);
+    let mut steps = steps(&wanted, request.travel.ways, &mut probed, &mut report);
     if let (Some(cluster), Some(needs)) = (&request.cluster, &needs) {
         let images = node_images(cluster, &wanted, (needs, &resolved), &probed);
         steps.extend(provision::placements(cluster, &images, &probed.facts));
     }
     let mut steps = without_full_disks(steps, &mut probed, &mut report);
     let compressing = Compressing {
-        wish: request.recompress,
+        wish: request.travel.recompress,
         resolved: &resolved,
         probed: &probed,
         dry_run: request.dry_run,
@@ -170,11 +167,6 @@ async fn picked(request: &PrewarmRequest, sourced: &Sourced, environment: &Envir
     Ok(wishes)
 }
 
-/// Bytes of memory of the cluster's server, where it has answered.
-pub(super) fn server_memory(cluster: &Cluster, probed: &Probed) -> Option<u64> {
-    Some(probed.facts.get(&cluster.server()?.host.name)?.machine.memory_total)
-}
-
 /// A host that nothing can be done with.
 pub(super) fn refused(host: HostName, failure: Failure) -> Option<Outcome> {
     let (status, subject) = ("failed".to_string(), "host".to_string());
@@ -200,7 +192,7 @@ fn drop_hosts(findings: Vec<crate::host::Finding>, probed: &mut Probed, report: 
 /// What has to be done; hosts that cannot take images the way the user wants leave the run.
 fn steps(
     wanted: &BTreeMap<HostName, Vec<ImageOnHost>>,
-    ways: Ways,
+    ways: crate::plan::Ways,
     probed: &mut Probed,
     report: &mut Report,
 ) -> Vec<Step> {
@@ -256,10 +248,8 @@ fn waiting(cluster: &ClusterName, steps: &[Step], probed: &Probed) -> Vec<Outcom
         steps.iter().any(|step| step.host == *host && removes(&step.action))
     };
     let holders = probed.facts.iter().flat_map(|(host, facts)| facts.holders.iter().map(move |holder| (host, holder)));
-    let of_cluster = holders
-        .filter(|(_, holder)| holder.labels.get(LABEL_IMAGES_OF).is_some_and(|name| name == cluster.as_str()))
-        .filter(|(host, holder)| !is_removed(host, &holder.name));
-    of_cluster.map(|(host, holder)| there(host, holder.name.clone())).collect()
+    let left = holders.filter(|(host, holder)| is_holder_of(holder, cluster) && !is_removed(host, &holder.name));
+    left.map(|(host, holder)| there(host, holder.name.clone())).collect()
 }
 
 fn there(host: &HostName, subject: String) -> Outcome {

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use crate::cluster::Source;
 use crate::host::Host;
 use crate::oci::{PinnedImage, Platform};
-use crate::plan::Failure;
 
 use super::pinning::pin;
 use super::sourcing::{Sourced, Sourcing};
@@ -29,17 +28,9 @@ pub struct ResolveRequest {
 pub async fn resolve(request: ResolveRequest, environment: &Environment) -> Result<Vec<PinnedImage>, Stop> {
     let mut platforms = request.platforms;
     let probed = connect(&request.hosts, environment).await?;
-    let mut failures = probed.failures;
-    for (host, facts) in &probed.facts {
-        match facts.platform() {
-            Ok(platform) => drop(platforms.insert(platform)),
-            Err(error) => failures.push(Failure::new(&error, None).on(host)),
-        }
-    }
+    let of_hosts = probed.platforms();
     disconnect(probed.fleet).await;
-    if !failures.is_empty() {
-        return Err(Stop::Failures(failures));
-    }
+    platforms.extend(of_hosts.map_err(Stop::Failures)?);
     let sourced = Sourced::open(&Sourcing::default(), environment).await?;
     let wishes: Vec<_> = request.sources.iter().map(|source| sourced.wish(source)).collect();
     tokio::select! {

@@ -76,6 +76,16 @@ pub enum Action {
 }
 
 impl Action {
+    /// Layers of images that this sends to its host, in the form in which they travel.
+    pub fn travelling_layers(&self) -> Vec<&Descriptor> {
+        match self {
+            Self::Prewarm(delivery) => delivery.missing_layers().iter().collect(),
+            Self::CreateNode(node) => archived_layers(&node.images).collect(),
+            Self::PlaceImages(placement) => archived_layers(&placement.images).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Bytes of images that this sends to its host.
     pub fn travelling_bytes(&self) -> u64 {
         match self {
@@ -222,9 +232,14 @@ pub struct PlannedNode {
     pub images: Vec<ImageOnHost>,
 }
 
+/// Layers of images in one archive.
+fn archived_layers(images: &[ImageOnHost]) -> impl Iterator<Item = &Descriptor> {
+    images.iter().flat_map(|image| &image.image.layers)
+}
+
 /// Bytes of images in one archive: each blob once.
 fn archived_bytes(images: &[ImageOnHost]) -> u64 {
-    let blobs = images.iter().flat_map(|image| std::iter::once(&image.image.config).chain(&image.image.layers));
+    let blobs = images.iter().map(|image| &image.image.config).chain(archived_layers(images));
     let by_digest: BTreeMap<&Digest, u64> = blobs.map(|blob| (&blob.digest, blob.size)).collect();
     by_digest.values().fold(0, |sum, size| sum.saturating_add(*size))
 }

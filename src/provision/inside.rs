@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::cluster::names::{LABEL_IMAGES, LABEL_IMAGES_OF, container_name, images_name};
+use crate::cluster::names::{LABEL_IMAGES, LABEL_IMAGES_OF, container_name, images_name, is_holder_of, volumes_of};
 use crate::cluster::{Cluster, ClusterName, NodeName};
 use crate::host::{Facts, HolderFacts, HostName};
 use crate::plan::{Action, ImageOnHost, Placement, RemovedNode, Step, spec_hash};
@@ -37,7 +37,7 @@ impl Waiting {
     /// Takes away what is of no use, with its images.
     pub(super) fn sweep(&self) -> Vec<Action> {
         match self {
-            Self::Useless(holders) => holders.iter().map(|holder| removal(holder, named_volumes(holder))).collect(),
+            Self::Useless(holders) => holders.iter().map(|holder| removal(holder, volumes_of(holder))).collect(),
             _ => Vec::new(),
         }
     }
@@ -56,20 +56,13 @@ fn has(holder: &HolderFacts, name: &str) -> bool {
     holder.name == name || holder.volumes.iter().any(|volume| volume == name)
 }
 
-/// Without those that the engine made for its image.
-fn named_volumes(holder: &HolderFacts) -> Vec<String> {
-    holder.volumes.iter().filter(|volume| volume.starts_with("k3arm-")).cloned().collect()
-}
-
 fn removal(holder: &HolderFacts, volumes: Vec<String>) -> Action {
     Action::RemoveNode(RemovedNode { name: holder.name.clone(), container: Some(holder.id.clone()), volumes })
 }
 
 /// Holders of a cluster; with their containers gone, their volumes are left ones.
 pub(super) fn holders<'a>(cluster: &'a ClusterName, facts: &'a Facts) -> impl Iterator<Item = Action> + 'a {
-    let is_ours =
-        |holder: &&HolderFacts| holder.labels.get(LABEL_IMAGES_OF).is_some_and(|name| name == cluster.as_str());
-    facts.holders.iter().filter(is_ours).map(|holder| removal(holder, Vec::new()))
+    facts.holders.iter().filter(|holder| is_holder_of(holder, cluster)).map(|holder| removal(holder, Vec::new()))
 }
 
 /// A short name for exactly these images.

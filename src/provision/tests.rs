@@ -248,6 +248,7 @@ fn with_images(fleet: &BTreeMap<HostName, Facts>) -> Images {
 /// The fleet after its placements were carried out.
 fn placed(cluster: &Cluster, mut fleet: BTreeMap<HostName, Facts>) -> BTreeMap<HostName, Facts> {
     for step in placements(cluster, &with_images(&fleet), &fleet) {
+        assert!(!step.action.travelling_layers().is_empty(), "they count in what is fetched");
         let Action::PlaceImages(placement) = step.action else { panic!("{:?}", step.action) };
         let facts = fleet.get_mut(&step.host).unwrap();
         facts.volumes.insert(placement.name.clone(), placement.labels.clone());

@@ -117,3 +117,14 @@ scenario! {
         other.assert_held(lab.host("h3"));
     }
 }
+
+scenario! {
+    /// An archive holds what was published; a smaller form would be made for nothing, and promised in vain.
+    fn nothing_is_recompressed_for_a_load(lab) {
+        lab.on_all(Host::forget_images);
+        let (home, one) = (Home::new(), Resolved::of(ONE));
+        let ran = prewarm(&home, &[ONE], &["h1"], &[&LOAD[..], &["--recompress", "zstd:3"]].concat()).exits(0);
+        assert!(!ran.stderr.contains("recompress"), "{}", ran.all());
+        assert!(outcome(&ran, "h1", &one.name).1 > one.bytes_from(0), "{}", ran.all());
+    }
+}

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::Course;
 use crate::apply::sending::{self, Sent};
-use crate::apply::{Workshop, packing};
+use crate::apply::{Goods, packing};
 use crate::archive::Form;
 use crate::docker::Error;
 use crate::oci::Digest;
@@ -15,7 +15,7 @@ use crate::plan::Failure;
 use crate::probe::held_as_named;
 
 /// Sends the image, in full if need be; returns the bytes that were sent.
-pub(super) async fn load(course: &Course<'_>, workshop: &Workshop<'_>) -> Result<u64, Failure> {
+pub(super) async fn load(course: &Course<'_>, goods: &Goods<'_>) -> Result<u64, Failure> {
     let Course { delivery, connection, .. } = course;
     let layers = &delivery.image.image.layers;
     let held = layers.iter().take(delivery.held_layers).map(|layer| layer.digest.clone());
@@ -24,14 +24,14 @@ pub(super) async fn load(course: &Course<'_>, workshop: &Workshop<'_>) -> Result
     let left_out: BTreeSet<Digest> = held.filter(|digest| !missing.contains(digest)).collect();
     let sent = Sent::default();
     let is_partial = !left_out.is_empty();
-    match attempt(course, left_out, &sent, workshop).await {
+    match attempt(course, left_out, &sent, goods).await {
         Ok(()) if !is_partial => return Ok(sent.bytes()),
         Ok(()) if held_as_named(connection, &delivery.image).await?.is_some() => return Ok(sent.bytes()),
         Err(Refused::Elsewhere(failure)) => return Err(failure),
         Err(Refused::ByEngine(failure)) if !is_partial => return Err(failure),
         _ => tracing::debug!(host = %connection.host.name, "the engine wants all layers"),
     }
-    match attempt(course, BTreeSet::new(), &sent, workshop).await {
+    match attempt(course, BTreeSet::new(), &sent, goods).await {
         Ok(()) => Ok(sent.bytes()),
         Err(Refused::ByEngine(failure) | Refused::Elsewhere(failure)) => Err(failure),
     }
@@ -49,16 +49,15 @@ async fn attempt(
     course: &Course<'_>,
     left_out: BTreeSet<Digest>,
     sent: &Sent,
-    workshop: &Workshop<'_>,
+    goods: &Goods<'_>,
 ) -> Result<(), Refused> {
     let Course { delivery, connection, meter, .. } = course;
-    let contents = packing::contents([&delivery.image], left_out, workshop).await.map_err(Refused::Elsewhere)?;
+    let contents = packing::contents([&delivery.image], left_out, goods).await.map_err(Refused::Elsewhere)?;
     let packed = contents.pack(Form::Hybrid);
     let packed = packed.map_err(|e| Refused::Elsewhere(Failure::new(&e, e.hint()).on(&connection.host.name)))?;
-    let store = workshop.store().map_err(Refused::Elsewhere)?;
     let quiet = |_| ();
-    let tar = sent.counting(packed.stream(store));
-    let loaded = sent.showing(meter, connection.engine.load(tar, &quiet)).await;
+    let tar = sent.counting(packed.stream(goods.store));
+    let loaded = meter.during(|| sent.bytes(), connection.engine.load(tar, &quiet)).await;
     loaded.map_err(|error| {
         let failure = sending::failure(&error, connection);
         if matches!(error, Error::Load { .. }) { Refused::ByEngine(failure) } else { Refused::Elsewhere(failure) }

@@ -1,9 +1,5 @@
 //! By a pull: the host's own engine asks our mirror, through a port that the session forwards.
 
-use std::time::Duration;
-
-use tokio::time::{MissedTickBehavior, interval};
-
 use super::{Course, unavailable};
 use crate::apply::failure;
 use crate::docker::Error;
@@ -13,8 +9,6 @@ use crate::oci::Digest;
 use crate::plan::{Failure, ImageOnHost};
 use crate::probe::Connection;
 
-/// How often progress is told.
-const TICK: Duration = Duration::from_millis(250);
 /// An engine that was cut off in the middle of a pull joins the next one to what is left of the first, and both fail.
 const ATTEMPTS: u32 = 3;
 
@@ -72,16 +66,10 @@ async fn attempt(
     let Course { delivery, connection, meter, .. } = course;
     let (image, quiet) = (&delivery.image, |_| ());
     let pull = connection.engine.pull(name, digest, &image.platform, &quiet);
-    let mut pull = std::pin::pin!(pull);
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let result = loop {
-        tokio::select! {
-            result = &mut pull => break result,
-            // Engines ask for a minute for a blob that cannot be had; the mirror knows better.
-            cause = door.gave_up() => return Err(unavailable(&cause, connection)),
-            _ = ticks.tick() => meter.show(door.served()),
-        }
+    let result = tokio::select! {
+        result = meter.during(|| door.served(), pull) => result,
+        // Engines ask for a minute for a blob that cannot be had; the mirror knows better.
+        cause = door.gave_up() => return Err(unavailable(&cause, connection)),
     };
     match (result, door.take_error()) {
         (Ok(()), _) => Ok(Ok(())),
