@@ -225,6 +225,41 @@ async fn a_host_that_does_not_read_holds_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn on_a_slow_link_lower_layers_go_first() {
+    let [lower, upper] = [content(40 * MIB), content(20 * MIB)];
+    let stage = stage(&lower, []);
+    let path = stage.door.publish(Published {
+        blobs: vec![descriptor(&lower), descriptor(&upper)],
+        ..published(&stage.manifest, &upper, Fake::new(&upper, []))
+    });
+    let upper_path = format!("/v2/{path}/blobs/{}", Digest::of(&upper));
+    assert!(stage.get(&stage.blob()).await.status == 200 && stage.get(&upper_path).await.body == upper);
+
+    let mut slow = TcpStream::connect(stage.mirror.address()).await.unwrap();
+    let request = format!("GET {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", stage.blob());
+    slow.write_all(request.as_bytes()).await.unwrap();
+    let mut buffer = vec![0; 256 << 10];
+    let (mut taken, before) = (0, stage.door.served());
+    let mut waiting = std::pin::pin!(stage.get(&upper_path));
+    let answer = loop {
+        // A link of some 25 MiB a second.
+        let pause = tokio::time::sleep(Duration::from_millis(10));
+        let read = tokio::join!(slow.read(&mut buffer), pause).0.unwrap();
+        taken += read;
+        if read == 0 {
+            break waiting.await;
+        }
+        // The last of it is in the kernel's buffers long before it is read.
+        if (MIB..20 * MIB).contains(&taken) {
+            let sent = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
+            tokio::select! { biased; _ = &mut waiting => panic!("the upper one was first"), () = sent => {} }
+        }
+    };
+    assert!(taken > lower.len() && answer.body == upper);
+    assert_eq!(stage.door.served() - before, (lower.len() + upper.len()) as u64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failure_before_the_first_byte_is_told_by_the_status() {
     let stage = stage(&content(MIB), [Fault::Refuse]);
     let answer = stage.get(&stage.blob()).await;

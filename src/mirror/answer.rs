@@ -15,9 +15,9 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::oci::{Descriptor, Digest, MediaType};
-use crate::store::{self, BlobReader, Source};
+use crate::store::{self, BlobReader};
 
-use super::door::{Doors, Found, Room};
+use super::door::{Blob, Doors, Found, Room};
 use super::request::{Item, Target, Wanted};
 
 /// A body; an error in it cuts the connection.
@@ -43,9 +43,9 @@ pub(super) async fn answer<B>(doors: &Doors, request: &Request<B>, activity: Arc
     let Some(room) = doors.room(door) else { return unknown() };
     match room.find(repository, &item) {
         Some(Found::Document(digest, media_type, bytes)) => document(&room, &digest, &media_type, bytes, is_head),
-        Some(Found::Blob(blob, source)) => {
-            let wanted = wanted(request, &blob);
-            let answer = Answer { doors, room, blob, source, activity };
+        Some(Found::Blob(blob)) => {
+            let wanted = wanted(request, &blob.descriptor);
+            let answer = Answer { doors, room, blob, activity };
             if is_head { answer.head() } else { answer.body(wanted).await }
         }
         None if matches!(item, Item::Blob(_)) => failure(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", "blob unknown"),
@@ -63,19 +63,18 @@ fn wanted<B>(request: &Request<B>, blob: &Descriptor) -> Wanted {
 struct Answer<'a> {
     doors: &'a Doors,
     room: Arc<Room>,
-    blob: Descriptor,
-    source: Arc<dyn Source>,
+    blob: Blob,
     activity: Arc<Notify>,
 }
 
 impl Answer<'_> {
     fn head(&self) -> Response<Body> {
-        let answer = self.headers(StatusCode::OK).header(header::CONTENT_LENGTH, self.blob.size);
+        let answer = self.headers(StatusCode::OK).header(header::CONTENT_LENGTH, self.blob.descriptor.size);
         finish(answer, empty())
     }
 
     async fn body(self, wanted: Wanted) -> Response<Body> {
-        let size = self.blob.size;
+        let size = self.blob.descriptor.size;
         let (answer, range) = match wanted {
             Wanted::Whole => (self.headers(StatusCode::OK), 0..size),
             Wanted::Part(range) => {
@@ -88,7 +87,7 @@ impl Answer<'_> {
             }
         };
         let answer = answer.header(header::CONTENT_LENGTH, range.end - range.start);
-        let opened = self.doors.store.open_blob(&self.blob, self.source.clone()).await;
+        let opened = self.doors.store.open_blob(&self.blob.descriptor, self.blob.source.clone()).await;
         match opened.map(|reader| reader.range(range)) {
             Ok(reader) => self.stream(answer, reader).await,
             Err(error) => self.refuse(&error),
@@ -102,25 +101,35 @@ impl Answer<'_> {
             Err(_) => None,
         };
         let Self { room, activity, blob, .. } = self;
-        let frames = stream::iter(first).chain(reader).map(move |piece| {
-            activity.notify_one();
-            match &piece {
-                Ok(bytes) => room.count(bytes.len()),
-                Err(error) => room.failed(&blob.digest, error),
+        let (pieces, turn) = (stream::iter(first).chain(reader), room.turns.begin(blob.place));
+        let frames = stream::unfold((pieces, turn), move |(mut pieces, turn)| {
+            let (activity, room, digest) = (activity.clone(), room.clone(), blob.descriptor.digest.clone());
+            async move {
+                turn.taken();
+                activity.notify_one();
+                let piece = pieces.next().await?;
+                activity.notify_one();
+                match &piece {
+                    Ok(bytes) => {
+                        turn.come(&activity).await;
+                        room.count(bytes.len());
+                    }
+                    Err(error) => room.failed(&digest, error),
+                }
+                Some((piece.map(Frame::data), (pieces, turn)))
             }
-            piece.map(Frame::data)
         });
         finish(answer, StreamBody::new(frames).boxed_unsync())
     }
 
     /// Nothing was sent yet, so the reason can be told.
     fn refuse(&self, error: &store::Error) -> Response<Body> {
-        self.room.failed(&self.blob.digest, error);
+        self.room.failed(&self.blob.descriptor.digest, error);
         failure(StatusCode::BAD_GATEWAY, "UNKNOWN", &error.to_string())
     }
 
     fn headers(&self, status: StatusCode) -> Builder {
-        headers(status, "application/octet-stream", &self.blob.digest).header(header::ACCEPT_RANGES, "bytes")
+        headers(status, "application/octet-stream", &self.blob.descriptor.digest).header(header::ACCEPT_RANGES, "bytes")
     }
 }
 

@@ -14,6 +14,7 @@ use crate::store::{self, Source, Store};
 
 use super::Error;
 use super::request::Item;
+use super::turns::Turns;
 
 /// How often a blob may fail for one host.
 const ENOUGH: u32 = 3;
@@ -25,7 +26,7 @@ pub struct Published {
     pub reference: Reference,
     /// Its index and manifests as they came, byte for byte; the tag stands for the first.
     pub documents: Vec<(Descriptor, Bytes)>,
-    /// The configs and layers that may be asked for.
+    /// The configs and layers that may be asked for, each config followed by its layers from the lowest upwards.
     pub blobs: Vec<Descriptor>,
     /// Where blobs come from that the store does not hold.
     pub source: Arc<dyn Source>,
@@ -51,7 +52,8 @@ pub struct Door {
 
 impl Door {
     /// Lets the host pull an image, and returns the repository under which it does:
-    /// `k3arm-<32 hexadecimal digits>/rancher/k3s`. What was published in the same repository before stays.
+    /// `k3arm-<32 hexadecimal digits>/rancher/k3s`. What was published in the same repository before stays,
+    /// and blobs come from where they came.
     pub fn publish(&self, image: Published) -> String {
         let repository = image.reference.repository().to_string();
         lock(&self.room.repositories).entry(repository.clone()).or_default().add(image);
@@ -145,6 +147,7 @@ impl fmt::Debug for Doors {
 pub(super) struct Room {
     repositories: Mutex<BTreeMap<String, Repository>>,
     served: AtomicU64,
+    pub(super) turns: Arc<Turns>,
     error: Mutex<Option<store::Error>>,
     failures: Mutex<BTreeMap<Digest, u32>>,
     hopeless: watch::Sender<Option<store::Error>>,
@@ -179,14 +182,23 @@ pub(super) enum Found {
     /// A document.
     Document(Digest, MediaType, Bytes),
     /// A blob, in the store or at its source.
-    Blob(Descriptor, Arc<dyn Source>),
+    Blob(Blob),
+}
+
+/// A blob that may be had.
+#[derive(Clone)]
+pub(super) struct Blob {
+    pub(super) descriptor: Descriptor,
+    pub(super) source: Arc<dyn Source>,
+    /// In its image; 0 is the config, then come the layers from the lowest upwards.
+    pub(super) place: usize,
 }
 
 #[derive(Default)]
 struct Repository {
     documents: BTreeMap<Digest, (MediaType, Bytes)>,
     tags: BTreeMap<String, Digest>,
-    blobs: BTreeMap<Digest, (Descriptor, Arc<dyn Source>)>,
+    blobs: BTreeMap<Digest, Blob>,
 }
 
 impl Repository {
@@ -199,7 +211,10 @@ impl Repository {
         }
         self.documents.extend(named);
         let source = image.source;
-        self.blobs.extend(image.blobs.into_iter().map(|blob| (blob.digest.clone(), (blob, source.clone()))));
+        for (place, descriptor) in image.blobs.into_iter().enumerate() {
+            let blob = || Blob { descriptor: descriptor.clone(), source: source.clone(), place };
+            self.blobs.entry(descriptor.digest.clone()).or_insert_with(blob);
+        }
     }
 
     fn find(&self, item: &Item<'_>) -> Option<Found> {
@@ -210,9 +225,7 @@ impl Repository {
         match item {
             Item::Manifest(digest) => document(digest),
             Item::Tag(tag) => document(self.tags.get(*tag)?),
-            Item::Blob(digest) => {
-                self.blobs.get(digest).map(|(blob, source)| Found::Blob(blob.clone(), source.clone()))
-            }
+            Item::Blob(digest) => self.blobs.get(digest).cloned().map(Found::Blob),
         }
     }
 }

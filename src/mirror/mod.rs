@@ -12,6 +12,7 @@
 mod answer;
 mod door;
 mod request;
+mod turns;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

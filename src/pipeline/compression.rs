@@ -1,6 +1,6 @@
 //! In which form layers travel: as they were published, or recompressed in fewer bytes, by the figures of this run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -202,13 +202,12 @@ impl Compressing<'_> {
     }
 }
 
-/// What of a variant is our own. All else is published beside it, with the image it was made of.
+/// A variant, published beside the image that it was made of, from which it has what is not our own.
 fn published(delivery: &Delivery, image: &PlatformImage, manifest: Bytes) -> Published {
-    let upstream: BTreeSet<&Digest> = delivery.image.image.layers.iter().map(|layer| &layer.digest).collect();
     Published {
         reference: delivery.image.reference.clone(),
         documents: vec![(image.manifest.clone(), manifest)],
-        blobs: image.layers.iter().filter(|layer| !upstream.contains(&layer.digest)).cloned().collect(),
+        blobs: std::iter::once(&image.config).chain(&image.layers).cloned().collect(),
         source: Arc::new(Nowhere),
     }
 }
