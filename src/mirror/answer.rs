@@ -19,6 +19,7 @@ use crate::store::{self, BlobReader};
 
 use super::door::{Blob, Doors, Found, Room};
 use super::request::{Item, Target, Wanted};
+use super::turns::Turn;
 
 /// A body; an error in it cuts the connection.
 pub(super) type Body = UnsyncBoxBody<Bytes, store::Error>;
@@ -87,21 +88,22 @@ impl Answer<'_> {
             }
         };
         let answer = answer.header(header::CONTENT_LENGTH, range.end - range.start);
+        let turn = self.room.turns.begin(self.blob.place, self.doors.store.has(&self.blob.descriptor));
         let opened = self.doors.store.open_blob(&self.blob.descriptor, self.blob.source.clone()).await;
         match opened.map(|reader| reader.range(range)) {
-            Ok(reader) => self.stream(answer, reader).await,
+            Ok(reader) => self.stream(answer, reader, turn).await,
             Err(error) => self.refuse(&error),
         }
     }
 
-    async fn stream(self, answer: Builder, mut reader: BlobReader) -> Response<Body> {
+    async fn stream(self, answer: Builder, mut reader: BlobReader, turn: Turn) -> Response<Body> {
         let first = match timeout(FIRST_BYTES, reader.next()).await {
             Ok(Some(Err(error))) => return self.refuse(&error),
             Ok(first) => first,
             Err(_) => None,
         };
         let Self { room, activity, blob, .. } = self;
-        let (pieces, turn) = (stream::iter(first).chain(reader), room.turns.begin(blob.place));
+        let pieces = stream::iter(first).chain(reader);
         let frames = stream::unfold((pieces, turn), move |(mut pieces, turn)| {
             let (activity, room, digest) = (activity.clone(), room.clone(), blob.descriptor.digest.clone());
             async move {

@@ -22,7 +22,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
@@ -44,6 +44,10 @@ const IDLE: Duration = Duration::from_secs(300);
 
 /// The most bytes of a request's head. An engine's has less than 1 KiB.
 const MAX_HEAD: usize = 32 << 10;
+
+/// What the kernel keeps of one answer, in bytes. ssh has it at once and holds more than enough for its link; with the
+/// kernel's own megabytes whole layers would be on their way before [`turns`] can order them.
+const SEND_BUFFER: u32 = 256 << 10;
 
 /// Why the mirror cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -73,11 +77,13 @@ impl Mirror {
     pub fn start(store: Store) -> Result<Self, Error> {
         let doors = Arc::new(Doors::new(store)?);
         let bind = || {
-            let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-            listener.set_nonblocking(true)?;
             // Outside a runtime the rest would panic.
             tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
-            Ok((listener.local_addr()?, TcpListener::from_std(listener)?))
+            let socket = TcpSocket::new_v4()?;
+            socket.set_send_buffer_size(SEND_BUFFER)?;
+            socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+            let listener = socket.listen(128)?;
+            Ok((listener.local_addr()?, listener))
         };
         let (address, listener) = bind().map_err(Error::Bind)?;
         let (alive, running) = watch::channel(());

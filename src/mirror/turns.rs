@@ -17,6 +17,8 @@ use tokio::time::timeout;
 const FULL: Duration = Duration::from_millis(2);
 /// A link is busy for so long after a piece has waited for it: sockets and ssh make room in larger steps than a piece.
 const BUSY: Duration = Duration::from_millis(300);
+/// So long it counts as busy when a blob begins that is at hand: buffers have to fill, and the file may be read once before.
+const START: Duration = Duration::from_millis(500);
 /// Nobody waits for a reader that has taken nothing for so long.
 const STUCK: Duration = Duration::from_secs(2);
 /// How often it is looked whether the turn has come.
@@ -33,6 +35,8 @@ pub(super) struct Turns {
 /// How one of them gets on.
 #[derive(Debug, Clone, Copy, Default)]
 struct Pace {
+    /// When it began, if nothing has to come from upstream for it.
+    begun: Option<Instant>,
     /// When the piece was handed over that has not been taken yet.
     handed: Option<Instant>,
     /// When a piece was last taken that had waited for the link.
@@ -42,9 +46,10 @@ struct Pace {
 impl Pace {
     fn is_busy(&self, now: Instant) -> bool {
         let since = |then: Option<Instant>| then.map(|then| now.duration_since(then));
-        match (since(self.handed), since(self.waited)) {
-            (Some(handed), _) if handed > FULL => handed < STUCK,
-            (_, waited) => waited.is_some_and(|waited| waited < BUSY),
+        let is_recent = |then, limit| since(then).is_some_and(|time| time < limit);
+        match since(self.handed) {
+            Some(handed) if handed > FULL => handed < STUCK,
+            _ => is_recent(self.waited, BUSY) || is_recent(self.begun, START),
         }
     }
 
@@ -62,10 +67,10 @@ pub(super) struct Turn {
 }
 
 impl Turns {
-    /// `place` is the blob's in its image, from 0.
-    pub(super) fn begin(self: &Arc<Self>, place: usize) -> Turn {
+    /// `place` is the blob's in its image, from 0; `is_at_hand` if nothing has to come from upstream for it.
+    pub(super) fn begin(self: &Arc<Self>, place: usize, is_at_hand: bool) -> Turn {
         let place = (place, self.begun.fetch_add(1, Ordering::Relaxed));
-        self.sending().insert(place, Pace::default());
+        self.sending().insert(place, Pace { begun: is_at_hand.then(Instant::now), ..Pace::default() });
         Turn { turns: self.clone(), place }
     }
 
@@ -119,22 +124,26 @@ mod tests {
     #[test]
     fn a_link_is_busy_while_pieces_wait_for_it() {
         let now = Instant::now();
-        let is_busy = |handed, waited| Pace { handed, waited }.is_busy(now);
+        let is_busy = |handed, waited| Pace { begun: None, handed, waited }.is_busy(now);
         assert!(!is_busy(None, None), "nothing was sent yet");
         assert!(!is_busy(Some(now), None), "taken at once, for all that is known");
         assert!(is_busy(ago(100), None));
         assert!(!is_busy(ago(3000), ago(3100)), "nobody takes it");
         assert!(is_busy(None, ago(100)), "between two pieces");
         assert!(!is_busy(None, ago(1000)), "it waits for upstream");
+        let begun = |begun| Pace { begun, ..Pace::default() }.is_busy(now);
+        assert!(begun(ago(100)) && !begun(ago(1000)) && !begun(None));
     }
 
     #[tokio::test]
     async fn later_blobs_wait_for_earlier_ones_and_those_for_nobody() {
         let turns = Arc::<Turns>::default();
-        let [first, second] = [3, 5].map(|place| turns.begin(place));
-        turns.sending().insert(first.place, Pace { handed: None, waited: Some(Instant::now()) });
-        turns.sending().insert(second.place, Pace { handed: None, waited: Some(Instant::now()) });
-        assert!(second.is_to_wait() && !first.is_to_wait() && !turns.begin(3).is_to_wait());
+        let [first, second] = [3, 5].map(|place| turns.begin(place, false));
+        assert!(!second.is_to_wait(), "the first has sent nothing yet");
+        for turn in [&first, &second] {
+            turn.with(|pace| pace.waited = Some(Instant::now()));
+        }
+        assert!(second.is_to_wait() && !first.is_to_wait() && !turns.begin(3, false).is_to_wait());
         let activity = Notify::new();
         let waiting = async {
             second.come(&activity).await;
