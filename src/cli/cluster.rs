@@ -1,8 +1,6 @@
 //! `k3arm cluster …`
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -12,8 +10,9 @@ use super::exit::Exit;
 use super::output;
 use super::settings::Format;
 use super::supply::{SourcingArguments, TravelArguments};
-use crate::cluster::{self, ClusterName, K3s, Member, NodeName, Profile, Role, Source};
-use crate::host::{Destination, Host, HostName, NodeState};
+use super::wanted::{WantedArguments, read_file};
+use crate::cluster::{self, ClusterName};
+use crate::host::{Host, NodeState};
 use crate::kube::{CurrentContext, NodeStatus};
 use crate::pipeline::{self, ClusterStatus, CreateRequest, Created, DeleteRequest, Environment};
 use crate::plan::Failure;
@@ -24,10 +23,22 @@ pub(super) enum Cluster {
     #[command(after_help = CREATE_EXAMPLES)]
     Create(Box<Create>),
     /// List the clusters on the hosts that are known or named
+    #[command(after_help = LIST_EXAMPLES)]
     List(List),
     /// Remove a cluster from its hosts: containers, volumes, what k3s left in the network
+    #[command(after_help = DELETE_EXAMPLES)]
     Delete(Delete),
 }
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  k3arm cluster list
+  k3arm cluster list --host pi@pi1 -o json";
+
+const DELETE_EXAMPLES: &str = "\
+Examples:
+  k3arm cluster delete home --dry-run
+  k3arm cluster delete home --host pi@pi1 --host pi@pi2";
 
 const CREATE_EXAMPLES: &str = "\
 Examples:
@@ -39,23 +50,13 @@ Examples:
 #[derive(Debug, Args)]
 pub(super) struct Create {
     /// What it is called
-    #[arg(default_value = "k3arm", conflicts_with = "file")]
+    #[arg(default_value = "k3arm")]
     name: ClusterName,
-    /// The server's host: [NODE=]user@host, ssh://user@host:port, an alias, or local (the default)
-    #[arg(long, value_name = "HOST", conflicts_with = "file")]
-    server: Option<Named>,
-    /// An agent's host; repeat it for more
-    #[arg(long, value_name = "HOST", conflicts_with = "file")]
-    agent: Vec<Named>,
+    #[command(flatten)]
+    wanted: WantedArguments,
     /// A cluster file instead of arguments
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["name", "server", "agent", "k3s", "profile"])]
     file: Option<PathBuf>,
-    /// Release (v1.36.2+k3s1), channel (stable, v1.36) or image
-    #[arg(long, value_name = "REF", conflicts_with = "file", default_value = "stable")]
-    k3s: Source,
-    /// How much of k3s runs: auto (by memory), tiny, small, standard, full
-    #[arg(long, value_name = "PROFILE", conflicts_with = "file", default_value = "auto")]
-    profile: Profile,
     #[command(flatten)]
     sourcing: SourcingArguments,
     #[command(flatten)]
@@ -93,36 +94,6 @@ pub(super) struct Delete {
     dry_run: bool,
 }
 
-/// A host, and perhaps the name its node shall have.
-#[derive(Debug, Clone)]
-pub(super) struct Named {
-    node: Option<NodeName>,
-    destination: Destination,
-}
-
-impl FromStr for Named {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (node, destination) = match text.split_once('=') {
-            Some((node, destination)) => (Some(node.parse::<NodeName>().map_err(|e| e.to_string())?), destination),
-            None => (None, text),
-        };
-        Ok(Self { node, destination: destination.parse::<Destination>().map_err(|e| e.to_string())? })
-    }
-}
-
-impl Named {
-    fn member(&self, role: Role) -> Member {
-        let mut host = Host::of(self.destination.clone());
-        if let Some(node) = &self.node {
-            host.name = HostName::new(node.as_str());
-        }
-        let (labels, taints) = Default::default();
-        Member { host, node_name: self.node.clone(), role, address: None, labels, taints }
-    }
-}
-
 /// `90s`, `15m`, `1h`; a bare number is seconds.
 fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a time: 90s, 15m or 1h is expected");
@@ -138,26 +109,6 @@ fn duration(text: &str) -> Result<Duration, String> {
     };
     let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(wrong)?;
     if seconds == 0 { Err(wrong()) } else { Ok(Duration::from_secs(seconds)) }
-}
-
-/// A cluster file of a hundred hosts has some 20 KiB; what is longer is not one.
-const FILE_LIMIT: u64 = 1 << 20;
-
-fn read(path: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    let read = std::fs::File::open(path)?.take(FILE_LIMIT + 1).read_to_string(&mut text)?;
-    match u64::try_from(read) {
-        Ok(read) if read <= FILE_LIMIT => Ok(text),
-        _ => Err(std::io::Error::other("longer than 1 MiB: that is no cluster file")),
-    }
-}
-
-/// The cluster that a file describes.
-pub(super) fn read_file(path: &Path) -> Result<cluster::Cluster, Failure> {
-    let failure =
-        |message: String| Failure { host: None, message: format!("{}: {message}", path.display()), hint: None };
-    let text = read(path).map_err(|e| failure(e.to_string()))?;
-    cluster::Cluster::parse(&text).map_err(|e| failure(e.to_string()))
 }
 
 /// Hosts that are named twice count once.
@@ -205,14 +156,7 @@ impl Create {
     /// The wanted cluster, from the file or from the arguments.
     fn cluster(&self) -> Result<cluster::Cluster, Failure> {
         let Some(path) = &self.file else {
-            let server = self.server.clone().unwrap_or(Named { node: None, destination: Destination::Local });
-            let agents = self.agent.iter().map(|agent| agent.member(Role::Agent));
-            let cluster = cluster::Cluster {
-                name: self.name.clone(),
-                k3s: K3s { source: self.k3s.clone(), profile: self.profile, ..K3s::default() },
-                members: std::iter::once(server.member(Role::Server)).chain(agents).collect(),
-                images: Vec::new(),
-            };
+            let cluster = self.wanted.cluster(&self.name);
             cluster.check().map_err(|e| Failure::new(&e, None))?;
             return Ok(cluster);
         };
@@ -331,12 +275,5 @@ mod tests {
         for text in ["", "m", "0", "0s", "1d", "-1s", "99999999999999999999h"] {
             assert!(duration(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn a_node_may_be_named() {
-        let named: Named = "one=ssh://pi@10.0.0.1:22".parse().unwrap();
-        assert_eq!(named.member(Role::Agent).host.name.as_str(), "one");
-        assert!("One=pi@x".parse::<Named>().is_err());
     }
 }

@@ -9,6 +9,7 @@ use super::exit::Exit;
 use super::output;
 use super::settings::Format;
 use super::supply::{SourcingArguments, TravelArguments};
+use super::wanted::read_file;
 use crate::cluster::Source;
 use crate::host::{Destination, Host};
 use crate::oci::{PinnedImage, Platform};
@@ -30,11 +31,17 @@ pub(super) enum Image {
     #[command(after_help = BUNDLE_EXAMPLES)]
     Bundle(Bundle),
     /// List the images of hosts: their size, whether a container uses them, whether k3arm has brought them
+    #[command(after_help = LIST_EXAMPLES)]
     List(List),
     /// Remove what k3arm has brought and nothing uses: from hosts, and from the store on this machine
     #[command(after_help = PRUNE_EXAMPLES)]
     Prune(Prune),
 }
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  k3arm image list --host pi@pi1 --host pi@pi2
+  k3arm image list -f k3arm.yaml -o json";
 
 const PRUNE_EXAMPLES: &str = "\
 Examples:
@@ -51,8 +58,8 @@ Examples:
 const PREWARM_EXAMPLES: &str = "\
 Examples:
   k3arm image prewarm v1.36.2+k3s1 --host pi@pi1 --host pi@pi2
-  k3arm image prewarm -f k3arm.yaml                    all that this cluster will start
-  k3arm image prewarm -f k3arm.yaml --bundle fleet.tar nothing but SSH is used
+  k3arm image prewarm -f k3arm.yaml                      all that this cluster will start
+  k3arm image prewarm -f k3arm.yaml --bundle fleet.tar   nothing but SSH is used
   k3arm image prewarm docker:app:dev ./saved.tar --host pi@pi1
   k3arm image prewarm rancher/k3s:v1.36.2-k3s1 ghcr.io/me/app:1.2 --host ssh://pi@10.0.0.11:2222 --dry-run";
 
@@ -146,7 +153,7 @@ pub(super) struct Prune {
 /// Hosts by name, or those of a cluster file.
 fn hosts(named: Vec<Host>, file: Option<&Path>) -> Result<Vec<Host>, Failure> {
     let Some(file) = file else { return Ok(super::cluster::each_once(named)) };
-    Ok(super::cluster::read_file(file)?.members.into_iter().map(|member| member.host).collect())
+    Ok(read_file(file)?.members.into_iter().map(|member| member.host).collect())
 }
 
 impl Image {
@@ -204,7 +211,7 @@ impl Prewarm {
         let hosts = super::cluster::each_once(self.host);
         let is_local = hosts.is_empty() && self.file.is_none();
         let hosts = if is_local { vec![Host::of(Destination::Local)] } else { hosts };
-        let cluster = match self.file.as_deref().map(super::cluster::read_file).transpose() {
+        let cluster = match self.file.as_deref().map(read_file).transpose() {
             Ok(cluster) => cluster,
             Err(failure) => return output::failures(&[failure], Exit::Usage),
         };
@@ -233,7 +240,7 @@ impl Bundle {
             let (message, hint) = ("where to is not said".into(), Some("name a file: `-o fleet.tar`".into()));
             return output::failures(&[Failure { host: None, message, hint }], Exit::Usage);
         };
-        let cluster = match self.file.as_deref().map(super::cluster::read_file).transpose() {
+        let cluster = match self.file.as_deref().map(read_file).transpose() {
             Ok(cluster) => cluster,
             Err(failure) => return output::failures(&[failure], Exit::Usage),
         };

@@ -13,10 +13,22 @@ use crate::plan::{Failure, Progress};
 #[derive(Debug, Subcommand)]
 pub(super) enum Kubeconfig {
     /// Print the kubeconfig of a cluster
+    #[command(after_help = GET_EXAMPLES)]
     Get(Target),
     /// Put it into ~/.kube/config (or the first file of $KUBECONFIG) and make it the current context
+    #[command(after_help = MERGE_EXAMPLES)]
     Merge(Merge),
 }
+
+const GET_EXAMPLES: &str = "\
+Examples:
+  k3arm kubeconfig get home > home.kubeconfig
+  k3arm kubeconfig get home --host pi@pi1";
+
+const MERGE_EXAMPLES: &str = "\
+Examples:
+  k3arm kubeconfig merge home
+  k3arm kubeconfig merge home --keep-context";
 
 #[derive(Debug, Args)]
 pub(super) struct Target {

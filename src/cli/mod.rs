@@ -3,13 +3,17 @@
 //! Data goes to stdout; progress, warnings and errors to stderr. One file a noun of the command line.
 
 mod cluster;
+mod config;
 mod exit;
 mod image;
 mod kubeconfig;
 mod output;
+mod own;
 mod progress;
 mod settings;
 mod supply;
+mod version;
+mod wanted;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -57,7 +61,29 @@ enum Noun {
     /// The kubeconfig of a cluster.
     #[command(subcommand)]
     Kubeconfig(kubeconfig::Kubeconfig),
+    /// The cluster file: write one, print it, describe it.
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Releases of k3s.
+    #[command(subcommand)]
+    Version(version::Version),
+    /// A script that completes k3arm's commands in a shell
+    #[command(after_help = COMPLETION_EXAMPLES)]
+    Completion(own::Completion),
+    /// The manual, as man pages
+    #[command(after_help = MAN_EXAMPLES)]
+    Man(own::Man),
 }
+
+const COMPLETION_EXAMPLES: &str = "\
+Examples:
+  k3arm completion bash > ~/.local/share/bash-completion/completions/k3arm
+  k3arm completion fish > ~/.config/fish/completions/k3arm.fish
+  k3arm completion zsh > ~/.zfunc/_k3arm";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  k3arm man ~/.local/share/man/man1";
 
 impl Noun {
     fn writes_a_file(&self) -> bool {
@@ -90,6 +116,10 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Noun::Image(command) => Box::pin(command.run(environment, format, file)).await,
         Noun::Cluster(command) => Box::pin(command.run(environment, format)).await,
         Noun::Kubeconfig(command) => Box::pin(command.run(environment)).await,
+        Noun::Config(command) => command.run(format),
+        Noun::Version(command) => Box::pin(command.run(environment, format)).await,
+        Noun::Completion(command) => command.run(Arguments::command()),
+        Noun::Man(command) => command.run(Arguments::command()),
     };
     exit.code()
 }
@@ -119,5 +149,39 @@ async fn next_signal() {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
         _ = hangup.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leaves(command: &clap::Command, path: &str, found: &mut Vec<(String, String)>) {
+        let path = format!("{path}{} ", command.get_name());
+        for below in command.get_subcommands() {
+            leaves(below, &path, found);
+        }
+        if !command.has_subcommands() {
+            found.push((path, command.get_after_help().map(ToString::to_string).unwrap_or_default()));
+        }
+    }
+
+    #[test]
+    fn every_command_shows_examples_and_they_are_commands() {
+        let (mut found, command) = (Vec::new(), Arguments::command());
+        command.clone().debug_assert();
+        leaves(&command, "", &mut found);
+        found.push(("k3arm ".into(), EXAMPLES.into()));
+        for (path, help) in found {
+            let lines = help.lines().map(str::trim).filter(|line| line.starts_with("k3arm "));
+            // What follows two spaces is a remark, and what follows > is the shell's.
+            let lines: Vec<&str> = lines.map(|line| line.split("  ").next().unwrap_or(line)).collect();
+            assert!(lines.iter().any(|line| format!("{line} ").starts_with(&path)), "{path}: {help}");
+            for line in lines {
+                let words = line.split(" > ").next().unwrap_or(line).split_whitespace();
+                let parsed = Arguments::try_parse_from(words);
+                assert!(parsed.is_ok(), "{line}: {}", parsed.err().map(|e| e.to_string()).unwrap_or_default());
+            }
+        }
     }
 }

@@ -1,180 +1,24 @@
-//! The cluster file, as people write it, and the names in it.
+//! The cluster file, as people write it: read, written, and described for editors.
+
+mod fault;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::Ipv4Addr;
-use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::{Map, Value};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
-use super::{Profile, Release, Selector};
+use super::{
+    Cluster, ClusterName, K3s, Member, MembersError, NodeName, OWNED_FLAGS, Profile, Release, Role, Selector, Source,
+    flags,
+};
 use crate::host::{Destination, Host, HostName};
 use crate::oci::Reference;
 
-/// A cluster as the user wants it, from the file or from arguments.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Cluster {
-    /// What it is called.
-    pub name: ClusterName,
-    /// Which k3s.
-    pub k3s: K3s,
-    /// Its machines: one server, any number of agents.
-    pub members: Vec<Member>,
-    /// What its pods will run, placed into the nodes beforehand; every name is there once.
-    pub images: Vec<Reference>,
-}
-
-/// Which k3s, and how it is set.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct K3s {
-    /// The image.
-    pub source: Source,
-    /// How much of it runs.
-    pub profile: Profile,
-    /// The user's own flags, by k3s' names, over what k3arm sets.
-    pub config: Map<String, Value>,
-}
-
-/// Where the node image comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// The published image of a release.
-    Release(Selector),
-    /// An image that the user names.
-    Image(Reference),
-}
-
-impl Default for Source {
-    fn default() -> Self {
-        Self::Release(Selector::Channel("stable".into()))
-    }
-}
-
-impl FromStr for Source {
-    type Err = crate::oci::ReferenceError;
-
-    /// A release in either spelling, a channel, or an image; an image's tag may be spelled like the release, with `+`.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.parse() {
-            Ok(selector) => Ok(Self::Release(selector)),
-            Err(_) => text.replace('+', "-").parse().map(Self::Image),
-        }
-    }
-}
-
-impl fmt::Display for Source {
-    /// As people write it, and as it can be read back.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Release(selector) => fmt::Display::fmt(selector, f),
-            Self::Image(reference) => f.write_str(&reference.familiar()),
-        }
-    }
-}
-
-/// One machine of a cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// How it is reached.
-    pub host: Host,
-    /// Its name in Kubernetes, if the user chose one; else its host name.
-    pub node_name: Option<NodeName>,
-    /// Server or agent.
-    pub role: Role,
-    /// Under which address the other machines reach it, if the user said.
-    pub address: Option<Ipv4Addr>,
-    /// Kubernetes labels.
-    pub labels: BTreeMap<String, String>,
-    /// Kubernetes taints, `key=value:Effect`.
-    pub taints: Vec<String>,
-}
-
-/// What a node does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Control plane, and workloads too.
-    Server,
-    /// Workloads only.
-    Agent,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Server => "server",
-            Self::Agent => "agent",
-        })
-    }
-}
-
-/// Why a name is not one.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a {what}: lower-case letters, digits and - are expected, at most {max}, not first or last -")]
-pub struct NameError {
-    what: &'static str,
-    text: String,
-    max: usize,
-}
-
-macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $max:literal, $extra:literal) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(String);
-
-        impl $name {
-            /// The name.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = NameError;
-
-            fn from_str(text: &str) -> Result<Self, NameError> {
-                let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || $extra.contains(b as char);
-                let ends_ok = !text.starts_with(['-', '.']) && !text.ends_with(['-', '.']);
-                if text.is_empty() || text.len() > $max || !ends_ok || !text.bytes().all(allowed) {
-                    return Err(NameError { what: $what, text: text.into(), max: $max });
-                }
-                Ok(Self(text.into()))
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
-            }
-        }
-
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(&self.0)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-            }
-        }
-    };
-}
-
-name!(
-    /// A cluster's name: part of names of containers, volumes and kubeconfig contexts.
-    ClusterName, "cluster name", 40, "-"
-);
-name!(
-    /// A node's name in Kubernetes (RFC 1123 subdomain).
-    NodeName, "node name", 63, "-."
-);
+pub use fault::Fault;
 
 /// The file's own shape.
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Document {
     api_version: ApiVersion,
@@ -187,28 +31,31 @@ struct Document {
     images: Vec<Reference>,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 enum ApiVersion {
     #[serde(rename = "k3arm.dev/v1alpha1")]
     V1Alpha1,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 enum Kind {
     Cluster,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Metadata {
     name: ClusterName,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Serialize, Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct K3sEntry {
+    #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<Release>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     channel: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     image: Option<Reference>,
     #[serde(default)]
     profile: Profile,
@@ -216,12 +63,13 @@ struct K3sEntry {
     config: Map<String, Value>,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct HostEntry {
     name: NodeName,
     ssh: Destination,
     role: Role,
+    #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<Ipv4Addr>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
@@ -232,9 +80,9 @@ struct HostEntry {
 /// Why a text is not a cluster file.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// Not YAML, or not of the file's shape; the message says where.
-    #[error("{0}")]
-    Yaml(String),
+    /// Not YAML, or not of the file's shape.
+    #[error(transparent)]
+    Text(#[from] Fault),
     /// `version`, `channel` and `image` exclude each other.
     #[error("k3s: only one of version, channel and image can be given")]
     Source,
@@ -252,24 +100,13 @@ pub enum FileError {
     Members(#[from] MembersError),
 }
 
-/// Why a set of machines is no cluster.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum MembersError {
-    /// Exactly one is needed.
-    #[error("a cluster has one server, {0} were given")]
-    Servers(usize),
-    /// Two entries for one machine.
-    #[error("{0} is named twice: a Docker host runs one node")]
-    Twice(String),
-}
-
 impl Cluster {
     /// Reads a cluster file.
     ///
     /// # Errors
-    /// [`FileError`], with line and column where the text is wrong.
+    /// [`FileError`], with the place where the text is wrong.
     pub fn parse(text: &str) -> Result<Self, FileError> {
-        let document: Document = serde_saphyr::from_str(text).map_err(|error| FileError::Yaml(error.to_string()))?;
+        let document: Document = serde_saphyr::from_str(text).map_err(|error| Fault::of(&error, text))?;
         let Document { api_version: ApiVersion::V1Alpha1, kind: Kind::Cluster, metadata, k3s, hosts, images } =
             document;
         let members = hosts.into_iter().map(HostEntry::member).collect();
@@ -280,30 +117,28 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The member that is the server.
-    pub fn server(&self) -> Option<&Member> {
-        self.members.iter().find(|member| member.role == Role::Server)
+    /// The file that describes this cluster, with everything in it that was left to its default.
+    pub fn to_file(&self) -> Value {
+        let document = Document {
+            api_version: ApiVersion::V1Alpha1,
+            kind: Kind::Cluster,
+            metadata: Metadata { name: self.name.clone() },
+            k3s: K3sEntry::of(&self.k3s),
+            hosts: (1..).zip(&self.members).map(HostEntry::of).collect(),
+            images: self.images.clone(),
+        };
+        json!(document)
     }
+}
 
-    /// The rules that hold for files and arguments alike.
-    ///
-    /// # Errors
-    /// [`MembersError`].
-    pub fn check(&self) -> Result<(), MembersError> {
-        let servers = self.members.iter().filter(|member| member.role == Role::Server).count();
-        if servers != 1 {
-            return Err(MembersError::Servers(servers));
-        }
-        for (position, member) in self.members.iter().enumerate() {
-            let twice = self.members[..position].iter().any(|earlier| {
-                earlier.host.destination == member.host.destination || earlier.host.name == member.host.name
-            });
-            if twice {
-                return Err(MembersError::Twice(member.host.name.to_string()));
-            }
-        }
-        Ok(())
-    }
+/// The JSON schema of the cluster file (draft 2020-12), for editors: what may stand where, and what it means.
+pub fn schema() -> Value {
+    let mut schema: Value = serde_json::from_str(include_str!("file/schema.json")).unwrap_or_default();
+    // k3s takes its flags in YAML too; those that k3arm sets itself are refused.
+    let settable = flags::SERVER.iter().chain(&flags::AGENT).filter(|flag| !OWNED_FLAGS.contains(flag));
+    let flags: Map<String, Value> = settable.map(|flag| (flag.to_string(), json!({}))).collect();
+    schema["properties"]["k3s"]["properties"]["config"]["properties"] = Value::Object(flags);
+    schema
 }
 
 /// The images in the user's order, without those that are there again.
@@ -325,6 +160,18 @@ fn each_once(images: Vec<Reference>, source: &Source) -> Result<Vec<Reference>, 
 }
 
 impl HostEntry {
+    fn of((number, member): (usize, &Member)) -> Self {
+        let name = member.node_name.clone().or_else(|| member.host.name.as_str().to_lowercase().parse().ok());
+        Self {
+            name: name.unwrap_or_else(|| NodeName::numbered(number)),
+            ssh: member.host.destination.clone(),
+            role: member.role,
+            address: member.address,
+            labels: member.labels.clone(),
+            taints: member.taints.clone(),
+        }
+    }
+
     fn member(self) -> Member {
         Member {
             host: Host { name: HostName::new(self.name.as_str()), destination: self.ssh },
@@ -338,6 +185,16 @@ impl HostEntry {
 }
 
 impl K3sEntry {
+    fn of(k3s: &K3s) -> Self {
+        let (mut version, mut channel, mut image) = (None, None, None);
+        match &k3s.source {
+            Source::Release(Selector::Release(release)) => version = Some(release.clone()),
+            Source::Release(Selector::Channel(name)) => channel = Some(name.clone()),
+            Source::Image(reference) => image = Some(reference.clone()),
+        }
+        Self { version, channel, image, profile: k3s.profile, config: k3s.config.clone() }
+    }
+
     fn k3s(self) -> Result<K3s, FileError> {
         let source = match (self.version, self.channel, self.image) {
             (None, None, None) => Source::default(),
@@ -416,10 +273,42 @@ hosts:
     }
 
     #[test]
-    fn sources_are_printed_as_they_are_written() {
-        for text in ["stable", "v1.36", "v1.36.2+k3s1", "ghcr.io/me/k3s:mine", "me/k3s:mine"] {
-            assert_eq!(text.parse::<Source>().unwrap().to_string(), text);
-        }
+    fn what_is_written_is_read_back() {
+        let images = "images: [busybox]\n";
+        let cluster = Cluster::parse(&format!("{FILE}{images}")).unwrap();
+        assert_eq!(Cluster::parse(&cluster.to_file().to_string()).unwrap(), cluster);
+    }
+
+    /// The names that the reader knows at a place, asked by one that it does not.
+    fn known(text: &str) -> Vec<String> {
+        let message = Cluster::parse(text).unwrap_err().to_string();
+        let (_, names) = message.split_once("here are ").unwrap_or_else(|| panic!("{message}"));
+        names.split(", ").map(Into::into).collect()
+    }
+
+    #[test]
+    fn the_schema_knows_what_the_reader_knows() {
+        let schema = schema();
+        let keys = |pointer: &str| -> Vec<String> {
+            schema.pointer(pointer).unwrap().as_object().unwrap().keys().cloned().collect()
+        };
+        let same = |mut known: Vec<String>, mut keys: Vec<String>| {
+            known.sort();
+            keys.sort();
+            assert_eq!(known, keys);
+        };
+        same(known("zzz: 1\n"), keys("/properties"));
+        same(known("metadata: { zzz: 1 }\n"), keys("/properties/metadata/properties"));
+        same(known("k3s: { zzz: 1 }\n"), keys("/properties/k3s/properties"));
+        same(known("hosts: [{ zzz: 1 }]\n"), keys("/properties/hosts/items/properties"));
+        let values = |pointer: &str| -> Vec<String> {
+            let values = schema.pointer(pointer).unwrap().as_array().unwrap();
+            values.iter().map(|value| value.as_str().unwrap().to_string()).collect()
+        };
+        same(known("k3s: { profile: zzz }\n"), values("/properties/k3s/properties/profile/enum"));
+        same(known("hosts: [{ role: zzz }]\n"), values("/properties/hosts/items/properties/role/enum"));
+        let flags = keys("/properties/k3s/properties/config/properties");
+        assert!(flags.contains(&"write-kubeconfig-mode".to_string()) && !flags.contains(&"token".to_string()));
     }
 
     proptest::proptest! {

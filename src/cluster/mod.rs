@@ -6,21 +6,27 @@
 mod catalogue;
 mod config;
 mod container;
+mod definition;
 mod diagnosis;
 mod file;
 pub mod flags;
 mod identity;
+mod name;
 pub mod names;
 mod profile;
 mod release;
 mod secret;
+mod source;
 
 pub use catalogue::{Component, Origin, ReleaseImages, SystemImages, UnknownRelease};
 pub use config::{API_PORT, CONFIG_PATH, NodeSettings, OWNED_FLAGS};
 pub use container::{ContainerSpec, NodeFile};
+pub use definition::{Cluster, K3s, Member, MembersError, Role};
 pub use diagnosis::{Cause, Certainty, diagnose, relevant};
-pub use file::{Cluster, ClusterName, FileError, K3s, Member, MembersError, NameError, NodeName, Role, Source};
+pub use file::{Fault, FileError, schema};
 pub use identity::{Identity, IdentityError};
+pub use name::{ClusterName, NameError, NodeName};
 pub use profile::{LEFT_OUT, Profile};
 pub use release::{Release, ReleaseError, Selector};
 pub use secret::Secret;
+pub use source::Source;

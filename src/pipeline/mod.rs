@@ -15,6 +15,7 @@ mod pinning;
 mod prewarm;
 mod resolve;
 mod sourcing;
+mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ pub use inventory::{ListedImage, PruneReport, PruneRequest, image_list, prune};
 pub use prewarm::{Pick, PrewarmRequest, Prewarmed, prewarm};
 pub use resolve::{ResolveRequest, resolve};
 pub use sourcing::{Place, Sourcing};
+pub use versions::{Offer, versions};
 
 /// What every command needs of its surroundings.
 #[derive(Debug, Clone)]

@@ -1,0 +1,110 @@
+//! A cluster as the user wants it, whoever said so: a file or arguments.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{ClusterName, NodeName, Profile, Source};
+use crate::host::Host;
+use crate::oci::Reference;
+
+/// A cluster as the user wants it, from the file or from arguments.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cluster {
+    /// What it is called.
+    pub name: ClusterName,
+    /// Which k3s.
+    pub k3s: K3s,
+    /// Its machines: one server, any number of agents.
+    pub members: Vec<Member>,
+    /// What its pods will run, placed into the nodes beforehand; every name is there once.
+    pub images: Vec<Reference>,
+}
+
+/// Which k3s, and how it is set.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct K3s {
+    /// The image.
+    pub source: Source,
+    /// How much of it runs.
+    pub profile: Profile,
+    /// The user's own flags, by k3s' names, over what k3arm sets.
+    pub config: Map<String, Value>,
+}
+
+/// One machine of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// How it is reached.
+    pub host: Host,
+    /// Its name in Kubernetes, if the user chose one; else its host name.
+    pub node_name: Option<NodeName>,
+    /// Server or agent.
+    pub role: Role,
+    /// Under which address the other machines reach it, if the user said.
+    pub address: Option<Ipv4Addr>,
+    /// Kubernetes labels.
+    pub labels: BTreeMap<String, String>,
+    /// Kubernetes taints, `key=value:Effect`.
+    pub taints: Vec<String>,
+}
+
+/// What a node does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Control plane, and workloads too.
+    Server,
+    /// Workloads only.
+    Agent,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Server => "server",
+            Self::Agent => "agent",
+        })
+    }
+}
+
+/// Why a set of machines is no cluster.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MembersError {
+    /// Exactly one is needed.
+    #[error("a cluster has one server, {0} were given")]
+    Servers(usize),
+    /// Two entries for one machine.
+    #[error("{0} is named twice: a Docker host runs one node")]
+    Twice(String),
+}
+
+impl Cluster {
+    /// The member that is the server.
+    pub fn server(&self) -> Option<&Member> {
+        self.members.iter().find(|member| member.role == Role::Server)
+    }
+
+    /// The rules that hold for files and arguments alike.
+    ///
+    /// # Errors
+    /// [`MembersError`].
+    pub fn check(&self) -> Result<(), MembersError> {
+        let servers = self.members.iter().filter(|member| member.role == Role::Server).count();
+        if servers != 1 {
+            return Err(MembersError::Servers(servers));
+        }
+        for (position, member) in self.members.iter().enumerate() {
+            let twice = self.members[..position].iter().any(|earlier| {
+                earlier.host.destination == member.host.destination || earlier.host.name == member.host.name
+            });
+            if twice {
+                return Err(MembersError::Twice(member.host.name.to_string()));
+            }
+        }
+        Ok(())
+    }
+}
