@@ -26,6 +26,19 @@ pub struct Connection {
     pub engine: Engine,
 }
 
+/// How long a host may take to write to its disk what it holds in memory: a slow SD card and all of a board's memory.
+const FLUSH: Limits = Limits { output: 4 << 10, time: Duration::from_secs(120) };
+
+impl Connection {
+    /// Has the host write to its disk what it still holds in memory. Engines do not: after a power cut, images and files that
+    /// they had reported as done can be empty, and they do not notice. A host that cannot do it is as safe as it was before.
+    pub async fn flush(&self) {
+        if let Err(error) = self.session.run("sync", None, FLUSH).await {
+            tracing::debug!(host = %self.host.name, %error, "not flushed to the disk");
+        }
+    }
+}
+
 /// The hosts that answer, by name.
 pub type Fleet = BTreeMap<HostName, Connection>;
 

@@ -41,6 +41,7 @@ pub(super) async fn prewarm(
         Via::Load => load::load(&course, goods).await?,
     };
     check(image, connection).await?;
+    connection.flush().await;
     Ok(Worked { subject: familiar, status: if via == Via::Pull { "pulled" } else { "loaded" }, bytes })
 }
 

@@ -45,6 +45,7 @@ pub(super) async fn place_ahead(
     };
     let id = engine.create_holder(&holder).await.map_err(fail)?;
     let bytes = place(&placement.images, &id, connection, workshop, meter).await?;
+    connection.flush().await;
     engine.rename(&id, name).await.map_err(fail)?;
     workshop.journal.filled(host, &filling);
     Ok(Worked { subject: name.clone(), status: "placed", bytes })
@@ -85,7 +86,10 @@ pub(super) async fn keep(
     let script = KEEP_SCRIPT.replace("@IMAGES@", &names);
     let ran = connection.engine.exec(container, &["/bin/sh", "-c", &script], KEEP).await;
     match ran.map_err(fail)? {
-        (0, _) => Ok(Worked { subject: format!("{} images", images.len()), status: "kept", bytes: 0 }),
+        (0, _) => {
+            connection.flush().await;
+            Ok(Worked { subject: format!("{} images", images.len()), status: "kept", bytes: 0 })
+        }
         (_, output) => Err(Failure {
             host: Some(host.clone()),
             message: format!(

@@ -11,8 +11,8 @@ use crate::probe::Connection;
 /// What k3s gets to stop cleanly.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// Makes the container, puts its files into its volumes, and only then starts it: a container that was never started
-/// is known to be incomplete.
+/// Makes the container, puts its files into its volumes and onto the disk, and only then starts it: a container that was
+/// never started is known to be incomplete.
 pub(super) async fn create(
     node: &PlannedNode,
     connection: &Connection,
@@ -36,6 +36,7 @@ pub(super) async fn create(
         true => 0,
         false => inside::place(&node.images, &id, connection, workshop, meter).await?,
     };
+    connection.flush().await;
     let engine = connection.engine.clone();
     let started = workshop.journal.see_through(async move { engine.start(&id).await }).await;
     started.ok_or_else(|| cut(connection))?.map_err(fail)?;
