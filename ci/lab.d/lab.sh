@@ -2,12 +2,15 @@
 # The lab as a whole: up, down, status, exec.
 
 lab_shape_line() {
-    echo "hosts=$hosts engine=$engine store=$store memory=$memory rate=$rate delay=$delay uplink=$uplink_rate,$uplink_delay${insecure:+ insecure} k3s=$k3s"
+    echo "hosts=$hosts engine=$engine store=$store memory=$memory rate=$rate delay=$delay uplink=$uplink_rate,$uplink_delay${arm64:+ arm64=$arm64}${armv7:+ armv7=$armv7}${insecure:+ insecure} k3s=$k3s"
 }
 
 lab_check() {
     local word
     [[ $hosts =~ ^[1-9][0-9]?$ && $hosts -le 50 ]] || refuse "--hosts wants 1 to 50, not '$hosts'"
+    for word in $arm64 $armv7; do
+        [[ $word =~ ^[1-9](:[0-9]+[MG])?$ ]] || refuse "--arm64 and --armv7 want a number from 1 to 9, and how much memory each has, as 1:512M"
+    done
     for word in ${engine//,/ }; do [[ $word =~ ^(bookworm|trixie|sid)$ ]] || refuse "--engine is bookworm, trixie or sid, not '$word'"; done
     for word in ${store//,/ }; do [[ $word =~ ^(classic|containerd)$ ]] || refuse "--store is classic or containerd, not '$word'"; done
     for word in ${memory//,/ }; do
@@ -49,22 +52,23 @@ lab_up() {
     rm "$lab/up.pid"
     touch "$lab/ready"
     trap - EXIT INT TERM
-    say "up: $hosts hosts, engine $engine; next: ci/lab status, ci/lab ssh h1, ci/lab exec -- COMMAND"
+    say "up: $(host_names | wc -l) hosts, engine $engine; next: ci/lab status, ci/lab ssh h1, ci/lab exec -- COMMAND"
 }
 
 lab_build() {
-    local host number
-    echo "$hosts" >"$lab/hosts.count"
+    local host
+    { seq -f h%g 1 "$hosts" && machine_names; } >"$lab/hosts.names"
     kernel_note
     cgroup_make lab
     roots_build
+    machine_images_build
     registry_fetch
     network_up
     echo "${uplink_rate:-none} ${uplink_delay:-none}" >"$lab/shape.registry"
     ssh-keygen -q -t ed25519 -N '' -C "k3arm-lab-$name" -f "$lab/key" </dev/null
-    for number in $(seq "$hosts"); do host_make "$number"; done
+    for host in $(host_names); do host_make "$host"; done
     lab_files
-    say "starting $hosts hosts"
+    say "starting $(host_names | wc -l) hosts"
     for host in $(host_names); do host_boot "$host"; done
     registry_fill
     for host in $(host_names); do host_ready "$host"; done
@@ -96,7 +100,7 @@ lab_again() {
     [[ $(lab_shape_line) == "$(<"$lab/shape")" ]] ||
         die "lab '$name' is up in another shape ($(<"$lab/shape")); ci/lab down --name $name first"
     for host in $(host_names); do
-        if host_runs "$host"; then in_network ip link set "$host" up; else host_start "$host"; fi
+        if host_runs "$host"; then in_network ip link set "$host" up; else host_power-on "$host"; fi
     done
     if process "$lab/registry/pid" >/dev/null; then in_network ip link set registry up; else registry_start; fi
     say "is up already: ci/lab status"
@@ -204,6 +208,7 @@ lab_shape() {
     [[ $# -ge 2 ]] || refuse "ci/lab shape HOST|registry RATE|none [DELAY]"
     [[ $1 == registry ]] || known_host "$1"
     pid=$(host_process "$1") || die "$1 is stopped"
+    ! is_machine "$1" || pid=''
     link_shape "$1" "$2" "${3:-none}" "$pid"
     echo "$2 ${3:-none}" >"$lab/shape.$1"
 }

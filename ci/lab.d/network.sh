@@ -1,7 +1,15 @@
 # shellcheck shell=bash disable=SC2034,SC2154 # variables of the other parts
 # The lab's network: a bridge with the controller's address in a namespace that a sleeping process holds; nothing leads out of it.
 subnet=10.66.0
-address_of() { case $1 in registry) echo $subnet.2 ;; controller) echo $subnet.1 ;; *) echo $subnet.$((10 + ${1#h})) ;; esac }
+address_of() {
+    case $1 in
+        controller) echo $subnet.1 ;;
+        registry) echo $subnet.2 ;;
+        h*) echo $subnet.$((10 + ${1#h})) ;;
+        a*) echo $subnet.$((100 + ${1#a})) ;;
+        v*) echo $subnet.$((150 + ${1#v})) ;;
+    esac
+}
 
 in_network() { nsenter --net="/proc/$(process "$lab/network.pid")/ns/net" -- "$@"; }
 in_network_of() { nsenter --net="/proc/$1/ns/net" -- "${@:2}"; }
@@ -42,10 +50,12 @@ E
 }
 link_gone() { ! in_network ip link show "$1" >/dev/null 2>&1; }
 
-# link_shape NAME RATE DELAY PID: both directions; "none" is no limit.
+# link_shape NAME RATE DELAY [PID]: both directions; "none" is no limit. The far end is eth0 in the namespace of process PID, or else a
+# machine's, in the lab's own.
 link_shape() {
-    local device run
-    for device in "$1" eth0; do
+    local device run far=eth0
+    [[ -n ${4:-} ]] || far=up-$1
+    for device in "$1" "$far"; do
         run=(in_network tc qdisc)
         [[ $device != eth0 ]] || run=(in_network_of "$4" tc qdisc)
         "${run[@]}" delete dev "$device" root 2>/dev/null || true

@@ -17,7 +17,7 @@ pub(crate) const REGISTRY: &str = "10.66.0.2:5000";
 
 /// The lab, cleaned, for one scenario.
 pub(crate) struct Lab {
-    /// h1, h2, …
+    /// h1, h2, …: those that are fast enough to be cleaned for every scenario.
     pub(crate) hosts: Vec<Host>,
     _alone: MutexGuard<'static, ()>,
 }
@@ -39,7 +39,8 @@ impl Lab {
         let directory = std::env::var("K3ARM_LAB_DIR").expect("runs inside a lab: ci/test lab");
         let inventory = std::fs::read_to_string(format!("{directory}/inventory")).expect("the lab has an inventory");
         let host = |line: &str| Some(Host { name: line.split_whitespace().next()?.to_string() });
-        let lab = Self { hosts: inventory.lines().filter_map(host).collect(), _alone: alone };
+        let hosts = inventory.lines().filter_map(host).filter(|host| host.name.starts_with('h')).collect();
+        let lab = Self { hosts, _alone: alone };
         assert!(lab.hosts.len() >= 4, "the suite needs 4 hosts: {inventory}");
         lab.on_all(Host::clean);
         lab
@@ -48,6 +49,14 @@ impl Lab {
     /// The host of this name.
     pub(crate) fn host(&self, name: &str) -> &Host {
         self.hosts.iter().find(|host| host.name == name).expect("there is such a host")
+    }
+
+    /// The emulated arm64 machine, cleaned.
+    pub(crate) fn machine(&self) -> Host {
+        let machine = Host { name: "a1".into() };
+        ci(&["power-on", &machine.name]);
+        machine.clean();
+        machine
     }
 
     /// Does something on all hosts at once.

@@ -4,7 +4,7 @@
 //! code, and what stands on the hosts afterwards. Waits have a condition and a deadline.
 //!
 //! The lab: h1 (engine 26.1), h2 (20.10), h3 (28.5 with containerd's image store), h4 (26.1). `K3ARM_TEST_RELEASE` names
-//! the release that nodes run.
+//! the release that nodes run. a1 is an emulated arm64 machine (engine 26.1), for the scenarios that ask for it.
 
 #![allow(clippy::expect_used)]
 
@@ -28,6 +28,7 @@ mod lab;
 mod local;
 mod lock;
 mod missing;
+mod mixed;
 mod offline;
 mod placed;
 mod prewarm;

@@ -1,0 +1,125 @@
+//! A fleet of two architectures: namespace hosts of this machine's own, and an emulated arm64 machine with a kernel of its own,
+//! cgroup v2, and a plug that can be pulled.
+
+use std::time::Duration;
+
+use crate::create::create;
+use crate::host::Host;
+use crate::images::{ONE, image_of, outcome, prewarm};
+use crate::k3arm::{Home, Running};
+use crate::kubectl::{ready, ready_by_now};
+use crate::lab::{ci, image, release};
+use crate::scenario;
+use crate::wait::until;
+
+/// Engines 26.1, 20.10 and 28.5 on this machine's architecture, and the arm64 machine.
+const FLEET: [&str; 4] = ["h1", "h2", "h3", "a1"];
+
+/// How long a machine may take from its plug to a Ready node: a boot, an engine, a k3s, all of them emulated.
+const BACK: Duration = Duration::from_secs(180);
+
+/// Pulls the plug, and puts it in again.
+fn power_cut(host: &Host) {
+    ci(&["power-cut", &host.name]);
+    ci(&["power-on", &host.name]);
+}
+
+fn architecture_of(host: &Host, image: &str) -> String {
+    host.sh(&format!("docker image inspect --format '{{{{.Os}}}}/{{{{.Architecture}}}}' {image}"))
+}
+
+/// Ready as its API says, whatever it said before the plug was pulled.
+fn await_ready(home: &Home, names: &[&str]) {
+    until(BACK, "all nodes are Ready", || (ready_by_now(&home.kubeconfig()) == names).then_some(()));
+}
+
+scenario! {
+    /// One command, each host its own platform's image, checked where it arrives; then one cluster of them all.
+    fn two_architectures_become_one_cluster(lab) {
+        let machine = lab.machine();
+        machine.forget_images();
+        lab.on_all(Host::forget_images);
+        let home = Home::new();
+        lab.clear_registry_log();
+        let ran = prewarm(&home, &[&release()], &FLEET, &[]).exits(0);
+        for (host, platform) in FLEET.iter().zip(["linux/amd64", "linux/amd64", "linux/amd64", "linux/arm64"]) {
+            let host = if *host == "a1" { &machine } else { lab.host(host) };
+            assert_eq!(outcome(&ran, &host.name, &image()).0, "pulled", "{}", ran.all());
+            assert_eq!(architecture_of(host, &image()), platform, "{}", host.name);
+        }
+        assert!(lab.blobs_asked().values().all(|times| *times == 1), "each blob once: {:?}", lab.blobs_asked());
+        assert_eq!(machine.sh(&format!("docker run --rm --entrypoint /bin/sh {} -c 'uname -m'", image())), "aarch64");
+
+        let ran = create(&home, "home", &FLEET, &[]).exits(0).tells("cluster home is ready");
+        println!("created in {:.1?}", ran.took);
+        assert_eq!(ready(&home.kubeconfig()), ["a1", "h1", "h2", "h3"]);
+        assert_eq!(machine.sh("stat -fc %T /sys/fs/cgroup"), "cgroup2fs");
+        let again = create(&home, "home", &FLEET, &[]).exits(0).tells("nothing was changed");
+        println!("again in {:.1?}", again.took);
+
+        let before = machine.sh("docker ps -q --no-trunc");
+        power_cut(&machine);
+        await_ready(&home, &["a1", "h1", "h2", "h3"]);
+        assert_eq!(machine.sh("docker ps -q --no-trunc"), before, "the same container, by itself");
+        create(&home, "home", &FLEET, &[]).exits(0).tells("nothing was changed");
+
+        home.k3arm(&["cluster", "delete", "home"]).exits(0);
+        assert_eq!(machine.containers() + &machine.volumes(), "");
+        assert!(!machine.sh("ip -o link; iptables-save").contains("KUBE-"));
+    }
+}
+
+scenario! {
+    /// The machine as the server, which an agent of another architecture joins; and load as the way in.
+    fn a_server_on_arm64(lab) {
+        let machine = lab.machine();
+        let home = Home::new();
+        create(&home, "home", &["a1", "h2"], &["--via", "load"]).exits(0).tells("cluster home is ready");
+        assert_eq!(ready(&home.kubeconfig()), ["a1", "h2"]);
+        power_cut(&machine);
+        await_ready(&home, &["a1", "h2"]);
+        home.k3arm(&["cluster", "delete", "home"]).exits(0);
+        assert_eq!(machine.containers() + &machine.volumes(), "");
+    }
+}
+
+/// Pulls the machine's plug when a run says this, waits for the run's end, and gives the machine its power again.
+fn cut_when(machine: &Host, mut running: Running, word: &str) {
+    running.says(word);
+    ci(&["power-cut", &machine.name]);
+    let ran = running.ended();
+    assert!(ran.code != 0 && ran.stderr.contains("a1"), "it tells which host is lost: {}", ran.all());
+    ci(&["power-on", &machine.name]);
+}
+
+scenario! {
+    fn a_power_cut_in_a_prewarm(lab) {
+        let machine = lab.machine();
+        machine.forget_images();
+        let home = Home::new();
+        let slow = lab.shape("a1", "10mbit", "none");
+        let running = home.start(&["image", "prewarm", ONE, "--host", "a1", "--host", "h1"]);
+        cut_when(&machine, running, &format!("a1: pulling {}", image_of(ONE)));
+        drop(slow);
+        let again = prewarm(&home, &[ONE], &["a1", "h1"], &[]).exits(0);
+        assert_eq!(outcome(&again, "a1", &image_of(ONE)).0, "pulled", "{}", again.all());
+        assert_eq!(outcome(&again, "h1", &image_of(ONE)).0, "present", "{}", again.all());
+        assert!(!machine.sh("docker images -a --digests").contains("127.0.0.1"));
+        machine.sh(&format!("docker run --rm --network none --entrypoint /bin/sh {} -c true", image_of(ONE)));
+    }
+}
+
+scenario! {
+    fn a_power_cut_in_a_create(lab) {
+        let machine = lab.machine();
+        let home = Home::new();
+        let release = release();
+        let arguments = ["cluster", "create", "home", "--k3s", &release, "--server", "h1", "--agent", "a1", "--timeout", "90s"];
+        cut_when(&machine, home.start(&arguments), "a1: creating node");
+        let again = home.k3arm(&arguments).exits(0);
+        println!("again in {:.1?}", again.took);
+        assert_eq!(ready(&home.kubeconfig()), ["a1", "h1"]);
+        home.k3arm(&["cluster", "delete", "home"]).exits(0);
+        assert_eq!(machine.containers() + &machine.volumes(), "");
+    }
+}
