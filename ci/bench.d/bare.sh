@@ -14,6 +14,8 @@ bare() {
 }
 bare_link() {
     local host=${*: -1}
+    # Its link is as everybody's; nothing of the bench's runs there.
+    ! is_machine "$host" || return 0
     bare_over "$(process "$lab/network.pid")" "$(host_process "$host")" "$(address_of "$host")" "${@:1:$#-1}"
 }
 # bare_over FROM TO ADDRESS FILE…: between the networks of two processes; prints seconds.

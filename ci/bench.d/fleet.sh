@@ -23,26 +23,32 @@ payload_make() {
 # payload_document DIGEST FILTER
 payload_document() { jq -r "$2" "$payload/blobs/sha256/${1#sha256:}"; }
 payload_index() { jq -r --arg version "$1" '.manifests[] | select(.annotations["org.opencontainers.image.ref.name"] == $version).digest' "$payload/index.json"; }
-# The hosts' platform's.
-payload_manifest() { payload_document "$(payload_index "$1")" '.manifests[] | select(.platform.architecture == "amd64").digest'; }
-# payload_blobs VERSION: "SIZE DIGEST" of config and layers.
-payload_blobs() { payload_document "$(payload_manifest "$1")" '.config, .layers[] | "\(.size) \(.digest)"'; }
-# payload_ids VERSION: what an engine may call it: the config's digest, or with containerd's store the index' or the manifest's.
+# payload_manifest VERSION ARCHITECTURE
+payload_manifest() { payload_document "$(payload_index "$1")" ".manifests[] | select(.platform.architecture == \"$2\").digest"; }
+# payload_blobs VERSION ARCHITECTURE: "SIZE DIGEST" of config and layers.
+payload_blobs() { payload_document "$(payload_manifest "$@")" '.config, .layers[] | "\(.size) \(.digest)"'; }
+# payload_ids VERSION ARCHITECTURE: what an engine may call it: the config's digest, or with containerd's store the index' or the manifest's.
 payload_ids() {
     payload_index "$1"
-    payload_manifest "$1"
-    payload_document "$(payload_manifest "$1")" .config.digest
+    payload_manifest "$@"
+    payload_document "$(payload_manifest "$@")" .config.digest
 }
-# payload_layers VERSION: their diff IDs, as an engine prints them.
-payload_layers() { payload_document "$(payload_document "$(payload_manifest "$1")" .config.digest)" '.rootfs.diff_ids | tojson'; }
+# payload_layers VERSION ARCHITECTURE: their diff IDs, as an engine prints them.
+payload_layers() { payload_document "$(payload_document "$(payload_manifest "$@")" .config.digest)" '.rootfs.diff_ids | tojson'; }
+# host_architecture HOST: machines are arm64, all others as this machine.
+host_architecture() { if is_machine "$1"; then echo arm64; else echo amd64; fi; }
 
-# fleet_up HOSTS: sets fleet, the names of the hosts, and laptop.
+# fleet_up HOSTS: sets fleet, the names of the hosts, and laptop. Where two platforms are wanted, the last host is an arm64 machine.
 fleet_up() {
-    local version
+    local version machines=()
     mapfile -t fleet < <(seq -f h%g 1 "$1")
     laptop=h$(($1 + 1))
+    if [[ $before == platforms ]]; then
+        machines=(--arm64 1)
+        fleet[-1]=a1
+    fi
     lab_is_up=yes
-    "$here/lab" up --name "$name" --hosts $(($1 + 1)) --engine "$engine" --store "$store" --insecure-registry >"$work/lab" 2>&1 ||
+    "$here/lab" up --name "$name" --hosts $(($1 + 1)) "${machines[@]}" --engine "$engine" --store "$store" --insecure-registry >"$work/lab" 2>&1 ||
         die_with "$work/lab" "the lab does not come up"
     registry=$(address_of registry):5000
     skopeo_fetch
@@ -95,7 +101,9 @@ fleet_shape() {
     each_host fleet_shape_one "$1"
     fleet_shape_one "$2" registry
 }
-fleet_shape_one() { link_shape "$2" "$1" none "$(host_process "$2")"; }
+fleet_shape_one() {
+    if is_machine "$2"; then link_shape "$2" "$1" none; else link_shape "$2" "$1" none "$(host_process "$2")"; fi
+}
 
 # No image anywhere, no blob in k3arm's store.
 fleet_clean() {
@@ -115,10 +123,11 @@ fleet_settle() { sync --file-system "$lab"; }
 # host_holds VERSION WAY HOST: whether its engine holds the layers of that version by the name that the way gives it; and k3arm must have
 # brought the registry's own image. The others may load it in another form.
 host_holds() {
-    local reference id layers
+    local reference id layers architecture
+    architecture=$(host_architecture "$3")
     reference=$(way_reference "$2" "$1")
     id=$(host_run "$3" docker image inspect --format '{{.Id}}' "$reference") || return
     layers=$(host_run "$3" docker image inspect --format '{{json .RootFS.Layers}}' "$reference") || return
-    [[ $layers == "$(payload_layers "$1")" ]] || { echo "$3 holds other layers: $layers" && return 1; }
-    [[ $2 != k3arm* ]] || payload_ids "$1" | grep -xF "$id" >/dev/null || { echo "$3 holds another image: $id" && return 1; }
+    [[ $layers == "$(payload_layers "$1" "$architecture")" ]] || { echo "$3 holds other layers: $layers" && return 1; }
+    [[ $2 != k3arm* ]] || payload_ids "$1" "$architecture" | grep -xF "$id" >/dev/null || { echo "$3 holds another image: $id" && return 1; }
 }
