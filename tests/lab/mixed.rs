@@ -1,14 +1,15 @@
 //! A fleet of two architectures: namespace hosts of this machine's own, and an emulated arm64 machine with a kernel of its own,
 //! cgroup v2, and a plug that can be pulled.
 
+use std::process::Command;
 use std::time::Duration;
 
 use crate::create::create;
-use crate::host::Host;
+use crate::host::{Host, ci_lab};
 use crate::images::{ONE, image_of, outcome, prewarm};
 use crate::k3arm::{Home, Running};
 use crate::kubectl::{ready, ready_by_now};
-use crate::lab::{ci, image, release};
+use crate::lab::{REGISTRY, ci, image, release};
 use crate::scenario;
 use crate::wait::until;
 
@@ -120,6 +121,34 @@ scenario! {
         println!("again in {:.1?}", again.took);
         assert_eq!(ready(&home.kubeconfig()), ["a1", "h1"]);
         home.k3arm(&["cluster", "delete", "home"]).exits(0);
+        assert_eq!(machine.containers() + &machine.volumes(), "");
+    }
+}
+
+/// Puts a program of this machine's into the machine.
+fn install(machine: &Host, program: &str) {
+    let program = std::fs::File::open(program).expect("the released program is there");
+    let script = "cat > /usr/local/bin/k3arm && chmod 755 /usr/local/bin/k3arm";
+    let copied = Command::new(ci_lab()).args(["root", &machine.name, "--", "sh", "-c", script]).stdin(program).status();
+    assert!(copied.expect("ci/lab runs").success());
+}
+
+scenario! {
+    /// The program that people download, on the board that it is for: no other machine is needed.
+    fn the_release_runs_on_the_machine_itself(lab) {
+        let machine = lab.machine();
+        machine.forget_images();
+        install(&machine, &std::env::var("K3ARM_TEST_AARCH64").expect("ci/test builds it"));
+        let k3arm = |arguments: &str| {
+            machine.sh(&format!("K3ARM_REGISTRY_MIRROR=docker.io=http://{REGISTRY} HOME=/root k3arm {arguments} 2>&1"))
+        };
+        assert!(k3arm("--version").starts_with("k3arm "));
+        let resolved = k3arm(&format!("image resolve {} --host local", image()));
+        assert!(resolved.contains("linux/arm64") && !resolved.contains("amd64"), "{resolved}");
+        let created = k3arm(&format!("cluster create board --k3s {} --timeout 120s", release()));
+        assert!(created.contains("cluster board is ready") && created.contains("Ready"), "{created}");
+        assert!(k3arm(&format!("cluster create board --k3s {}", release())).contains("nothing was changed"));
+        k3arm("cluster delete board");
         assert_eq!(machine.containers() + &machine.volumes(), "");
     }
 }
