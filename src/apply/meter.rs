@@ -17,7 +17,7 @@ const LEAST: Duration = Duration::from_secs(1);
 /// So is what is smaller.
 const LEAST_BYTES: u64 = 2 << 20;
 
-/// One host's count over all the steps of a phase, so that its progress does not begin anew with every image.
+/// One host's count over all the steps of a plan, so that its progress does not begin anew with every image.
 pub(super) struct Meter<'a> {
     events: &'a Events,
     host: &'a HostName,

@@ -86,33 +86,44 @@ struct Worked {
 /// Carries out a plan. A phase with a failure is the last one.
 pub async fn apply(plan: &Plan, workshop: &Workshop<'_>) -> Report {
     let mut report = Report::default();
+    let by_host = by_host(plan.steps());
+    let meters: BTreeMap<_, _> =
+        by_host.into_iter().map(|(host, steps)| (host, Meter::new(workshop.events, host, &steps))).collect();
     for phase in &plan.phases {
-        report.outcomes.extend(run_phase(phase, workshop).await);
+        report.outcomes.extend(run_phase(phase, workshop, &meters).await);
         if report.failures().next().is_some() {
             break;
         }
     }
+    if let Some(goods) = workshop.goods {
+        let measured = meters.iter().filter_map(|(host, meter)| Some(((*host).clone(), meter.rate()?)));
+        goods.rates.lock().unwrap_or_else(PoisonError::into_inner).extend(measured);
+    }
     report
 }
 
-async fn run_phase(phase: &Phase, workshop: &Workshop<'_>) -> Vec<Outcome> {
+fn by_host<'a>(steps: impl Iterator<Item = &'a Step>) -> BTreeMap<&'a HostName, Vec<&'a Step>> {
     let mut by_host: BTreeMap<&HostName, Vec<&Step>> = BTreeMap::new();
-    for step in &phase.steps {
+    for step in steps {
         by_host.entry(&step.host).or_default().push(step);
     }
-    let hosts = by_host.into_iter().map(|(host, steps)| run_host(host, steps, workshop));
+    by_host
+}
+
+async fn run_phase(phase: &Phase, workshop: &Workshop<'_>, meters: &BTreeMap<&HostName, Meter<'_>>) -> Vec<Outcome> {
+    let hosts = by_host(phase.steps.iter()).into_iter();
+    let hosts = hosts.filter_map(|(host, steps)| Some(run_host(host, steps, workshop, meters.get(host)?)));
     join_all(hosts).await.into_iter().flatten().collect()
 }
 
 /// The steps of one host, in order; the first failure ends them.
-async fn run_host(host: &HostName, steps: Vec<&Step>, workshop: &Workshop<'_>) -> Vec<Outcome> {
+async fn run_host(host: &HostName, steps: Vec<&Step>, workshop: &Workshop<'_>, meter: &Meter<'_>) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     let Some(connection) = workshop.fleet.get(host) else { return outcomes };
-    let meter = Meter::new(workshop.events, host, &steps);
     for step in steps {
         let began = Instant::now();
         let result = tokio::select! {
-            result = run_step(&step.action, connection, workshop, &meter) => result,
+            result = run_step(&step.action, connection, workshop, meter) => result,
             failure = lost(connection) => Err(failure),
         };
         let result = match result {
@@ -125,9 +136,6 @@ async fn run_host(host: &HostName, steps: Vec<&Step>, workshop: &Workshop<'_>) -
         if failed {
             break;
         }
-    }
-    if let (Some(rate), Some(goods)) = (meter.rate(), workshop.goods) {
-        goods.rates.lock().unwrap_or_else(PoisonError::into_inner).insert(host.clone(), rate);
     }
     outcomes
 }

@@ -1,6 +1,6 @@
 //! A plan carried out, with all that its steps need: the store, the mirror over it, and the count of what is fetched.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -103,6 +103,8 @@ fn remember(fetching: Option<&Fetching>, hosts: BTreeMap<HostName, f64>, fleet: 
 /// What comes from upstream in this run: every blob once, whatever the number of hosts.
 struct Fetching {
     events: Events,
+    /// The blobs and their sizes.
+    wanted: BTreeMap<Digest, u64>,
     total: u64,
     arrived: Mutex<(BTreeMap<Digest, u64>, Option<Instant>)>,
     /// When the first bytes came and how many had come by then; when the last did.
@@ -115,16 +117,16 @@ const LEAST: Duration = Duration::from_secs(3);
 impl Fetching {
     /// `None` if nothing has to be fetched.
     fn of(plan: &Plan, store: &Store, events: &Events) -> Option<Self> {
-        let wanted: BTreeSet<(&Digest, u64)> = plan
+        let wanted: BTreeMap<Digest, u64> = plan
             .steps()
             .flat_map(|step| step.action.travelling_layers())
             .filter(|blob| !store.has(blob))
-            .map(|blob| (&blob.digest, blob.size))
+            .map(|blob| (blob.digest.clone(), blob.size))
             .collect();
-        let total = wanted.iter().fold(0_u64, |sum, (_, size)| sum.saturating_add(*size));
+        let total = wanted.values().fold(0_u64, |sum, size| sum.saturating_add(*size));
         (total > 0).then(|| {
             events.overall(Progress::Bytes { done: 0, total });
-            Self { events: events.clone(), total, arrived: Mutex::default(), pace: Mutex::default() }
+            Self { events: events.clone(), wanted, total, arrived: Mutex::default(), pace: Mutex::default() }
         })
     }
 
@@ -149,7 +151,7 @@ impl Fetching {
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
         *pace = Some([pace.map_or(now, |[first, _]| first), now]);
         drop(pace);
-        if done == self.total || told.is_none_or(|told| told.elapsed() >= TICK) {
+        if self.wanted.get(digest) == Some(&written) || told.is_none_or(|told| told.elapsed() >= TICK) {
             *told = Some(Instant::now());
             self.events.overall(Progress::Bytes { done, total: self.total });
         }
