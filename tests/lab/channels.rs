@@ -52,3 +52,16 @@ scenario! {
         assert_eq!(ran.errors().len(), 1, "{}", ran.all());
     }
 }
+
+scenario! {
+    /// Names first, then the lines from the newest on; a channel without a release is none to choose.
+    fn versions_are_listed(_lab) {
+        let url = serve("200 OK", CHANNELS);
+        let list = |format: &str| Home::new().k3arm(&["version", "list", "--channels-url", &url, "-o", format]).exits(0);
+        let names: Vec<String> = list("table").stdout.lines().skip(1).filter_map(|line| Some(line.split_whitespace().next()?.into())).collect();
+        assert_eq!(names, ["stable", "latest", "v1.35"]);
+        let channels = list("json").json();
+        assert_eq!(channels["channels"][2]["release"], "v1.35.8+k3s1", "{channels}");
+        assert_eq!(channels["channels"][2]["catalogued"], true, "{channels}");
+    }
+}
