@@ -23,7 +23,8 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::pipeline::Interrupt;
+use crate::pipeline::{Environment, Interrupt};
+use crate::plan::Failure;
 use exit::Exit;
 use settings::Settings;
 
@@ -108,20 +109,28 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         let _ = Arguments::command().error(ErrorKind::InvalidValue, message).print();
         return Exit::Usage.code();
     }
-    let environment = match arguments.settings.environment(interrupt) {
-        Ok(environment) => environment,
-        Err(failure) => return output::failures(&[failure], Exit::Failed).code(),
-    };
+    // Only what asks registries and hosts has progress to show, and folders to make.
+    let environment = || arguments.settings.environment(interrupt);
     let exit = match arguments.noun {
-        Noun::Image(command) => Box::pin(command.run(environment, format, file)).await,
-        Noun::Cluster(command) => Box::pin(command.run(environment, format)).await,
-        Noun::Kubeconfig(command) => Box::pin(command.run(environment)).await,
+        Noun::Image(command) => with(environment(), |here| command.run(here, format, file)).await,
+        Noun::Cluster(command) => with(environment(), |here| command.run(here, format)).await,
+        Noun::Kubeconfig(command) => with(environment(), |here| command.run(here)).await,
+        Noun::Version(command) => with(environment(), |here| command.run(here, format)).await,
         Noun::Config(command) => command.run(format),
-        Noun::Version(command) => Box::pin(command.run(environment, format)).await,
         Noun::Completion(command) => command.run(Arguments::command()),
         Noun::Man(command) => command.run(Arguments::command()),
     };
     exit.code()
+}
+
+async fn with<R: Future<Output = Exit>>(
+    environment: Result<Environment, Failure>,
+    run: impl FnOnce(Environment) -> R,
+) -> Exit {
+    match environment {
+        Ok(environment) => Box::pin(run(environment)).await,
+        Err(failure) => output::failures(&[failure], Exit::Failed),
+    }
 }
 
 /// The first Ctrl-C (or SIGTERM, or a closed terminal) asks the command to stop and clean up; the second one ends the program at once.
