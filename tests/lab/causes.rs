@@ -44,7 +44,7 @@ fn with_config(lab: &Lab, home: &Home, host: &str, edit: &str) -> Ran {
     let host = lab.host(host);
     let (file, name) = (config(host), format!("k3arm-home-{}", host.name));
     let folder = host.volume_path(&format!("{name}-k3s"), "");
-    host.sh(&format!("f={file}; k={folder}; cp $f /root/config.yaml; {edit}; docker restart -t 5 {name} >/dev/null"));
+    host.sh(&format!("f={file}; k={folder}; cp $f /root/config.yaml; docker stop -t 5 {name} >/dev/null; {edit}; docker start {name} >/dev/null"));
     let ran = create(home, "home", &HOSTS, &[]);
     host.sh(&format!("cp /root/config.yaml {file}; docker restart -t 5 {name} >/dev/null"));
     ran

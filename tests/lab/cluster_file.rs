@@ -82,9 +82,9 @@ scenario! {
     fn a_broken_file_is_told_with_its_line(_lab) {
         let home = Home::new();
         let ran = create(&home, &file("{}").replace("role: agent", "role: worker"), &[]).exits(2);
-        assert!(ran.stderr.contains("k3arm.yaml") && ran.stderr.contains("line 10"), "{}", ran.all());
+        assert!(ran.stderr.contains("k3arm.yaml:10:36: "), "{}", ran.all());
         let ran = create(&home, &file("{ a: [1, 2"), &[]).exits(2);
-        assert!(ran.stderr.contains("line "), "{}", ran.all());
+        assert!(ran.stderr.contains("k3arm.yaml:") && ran.stderr.contains('^'), "{}", ran.all());
         let ran = create(&home, &file("{}").replace("profile", "profil"), &[]).exits(2);
         assert!(ran.stderr.contains("profil"), "{}", ran.all());
         assert_eq!(ran.stdout, "");
