@@ -65,12 +65,12 @@ machine_boot() {
         arm64) emulator=(qemu-system-aarch64 -M "virt,gic-version=3" -cpu cortex-a72) ;;
         armhf) emulator=(qemu-system-arm -M "virt,highmem=off" -cpu cortex-a15) ;;
     esac
-    # The emulator needs some for itself.
+    # The emulator needs some for itself, most of it for translated code (tb-size).
     cgroup_make "$host" $(((megabytes + 1024) << 20))
     rm -f "$directory"/{pid,console.log}
     machine_link "$host"
     background "$host" "$directory/qemu.log" nsenter --net="/proc/$(process "$lab/network.pid")/ns/net" -- \
-        "${emulator[@]}" -accel tcg,thread=multi -smp 2 -m "$megabytes" -nodefaults -display none -no-user-config \
+        "${emulator[@]}" -accel tcg,thread=multi,tb-size=256 -smp 2 -m "$megabytes" -nodefaults -display none -no-user-config \
         -serial "file:$directory/console.log" -kernel "$image/kernel" -initrd "$directory/initrd.img" \
         -append "console=ttyAMA0 panic=0 net.ifnames=0 lab.address=$(address_of "$host")/24 lab.gateway=$subnet.1 lab.clock=$EPOCHSECONDS" \
         -drive "if=none,id=disk,format=qcow2,file=$directory/disk.qcow2" -device virtio-blk-pci,drive=disk \
