@@ -39,6 +39,8 @@ package() {
     local architecture tree shell folder
     architecture=$(debian_of "$1")
     tree=$(mktemp -d)
+    # It is the root of the system that the package is installed on.
+    chmod 755 "$tree"
     install -D -m 755 "$out/k3arm-$1" "$tree/usr/bin/k3arm"
     mkdir -p "$tree/usr/share/man/man1" "$tree/DEBIAN"
     cp "$out/documents/man1/"*.1 "$tree/usr/share/man/man1/"
