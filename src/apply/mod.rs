@@ -14,7 +14,6 @@ mod ready;
 mod sending;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -44,7 +43,7 @@ pub struct Workshop<'a> {
     pub journal: &'a Journal,
 }
 
-/// What images are taken from, and how fast they went.
+/// What images are taken from.
 pub struct Goods<'a> {
     /// Where hosts pull from.
     pub mirror: &'a Mirror,
@@ -54,8 +53,14 @@ pub struct Goods<'a> {
     pub supplies: &'a BTreeMap<String, Published>,
     /// The same images in other forms, by the digests of their manifests.
     pub variants: &'a BTreeMap<Digest, Published>,
-    /// Bytes per second to hosts, as they are measured.
-    pub rates: Mutex<BTreeMap<HostName, f64>>,
+}
+
+/// What came of a plan.
+pub struct Applied {
+    /// Step by step.
+    pub report: Report,
+    /// Bytes per second to the hosts that were sent enough to tell.
+    pub rates: BTreeMap<HostName, f64>,
 }
 
 impl<'a> Workshop<'a> {
@@ -84,7 +89,7 @@ struct Worked {
 }
 
 /// Carries out a plan. A phase with a failure is the last one.
-pub async fn apply(plan: &Plan, workshop: &Workshop<'_>) -> Report {
+pub async fn apply(plan: &Plan, workshop: &Workshop<'_>) -> Applied {
     let mut report = Report::default();
     let by_host = by_host(plan.steps());
     let meters: BTreeMap<_, _> =
@@ -95,11 +100,8 @@ pub async fn apply(plan: &Plan, workshop: &Workshop<'_>) -> Report {
             break;
         }
     }
-    if let Some(goods) = workshop.goods {
-        let measured = meters.iter().filter_map(|(host, meter)| Some(((*host).clone(), meter.rate()?)));
-        goods.rates.lock().unwrap_or_else(PoisonError::into_inner).extend(measured);
-    }
-    report
+    let measured = meters.into_iter().filter_map(|(host, meter)| Some((host.clone(), meter.rate()?)));
+    Applied { report, rates: measured.collect() }
 }
 
 fn by_host<'a>(steps: impl Iterator<Item = &'a Step>) -> BTreeMap<&'a HostName, Vec<&'a Step>> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::apply::{Goods, Journal, Workshop, apply};
+use crate::apply::{Applied, Goods, Journal, Workshop, apply};
 use crate::host::HostName;
 use crate::mirror::Mirror;
 use crate::oci::Digest;
@@ -45,18 +45,18 @@ pub(super) async fn carry_out(
     };
     let mirror = Mirror::start(store.clone()).map_err(|e| Failure::new(&e, None))?;
     let supplies = resolved.published();
-    let goods = Goods { mirror: &mirror, store: &store, supplies: &supplies, variants, rates: Mutex::default() };
+    let goods = Goods { mirror: &mirror, store: &store, supplies: &supplies, variants };
     let workshop = Workshop { fleet, goods: Some(&goods), events: &environment.events, journal };
-    let report = apply(plan, &workshop).await;
+    let Applied { report, rates } = apply(plan, &workshop).await;
     remember_placed(plan, &report, fleet, environment)?;
-    remember(fetching.as_deref(), goods.rates.into_inner().unwrap_or_else(PoisonError::into_inner), fleet, environment);
+    remember(fetching.as_deref(), rates, fleet, environment);
     Ok(report)
 }
 
 /// Carries out a plan that brings no image.
 pub(super) async fn carry_out_bare(plan: &Plan, fleet: &Fleet, environment: &Environment) -> Report {
     let journal = Journal::default();
-    apply(plan, &Workshop { fleet, goods: None, events: &environment.events, journal: &journal }).await
+    apply(plan, &Workshop { fleet, goods: None, events: &environment.events, journal: &journal }).await.report
 }
 
 /// Remembers which images this run has brought to which engine.
