@@ -101,9 +101,7 @@ fleet_shape() {
     each_host fleet_shape_one "$1"
     fleet_shape_one "$2" registry
 }
-fleet_shape_one() {
-    if is_machine "$2"; then link_shape "$2" "$1" none; else link_shape "$2" "$1" none "$(host_process "$2")"; fi
-}
+fleet_shape_one() { link_shape "$2" "$1" none "$(far_process "$2")"; }
 
 # No image anywhere, no blob in k3arm's store.
 fleet_clean() {

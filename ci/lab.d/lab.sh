@@ -204,12 +204,10 @@ lab_status() {
 }
 
 lab_shape() {
-    local pid
     [[ $# -ge 2 ]] || refuse "ci/lab shape HOST|registry RATE|none [DELAY]"
     [[ $1 == registry ]] || known_host "$1"
-    pid=$(host_process "$1") || die "$1 is stopped"
-    ! is_machine "$1" || pid=''
-    link_shape "$1" "$2" "${3:-none}" "$pid"
+    host_process "$1" >/dev/null || die "$1 is stopped"
+    link_shape "$1" "$2" "${3:-none}" "$(far_process "$1")"
     echo "$2 ${3:-none}" >"$lab/shape.$1"
 }
 

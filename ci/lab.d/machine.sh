@@ -3,6 +3,8 @@
 # (armv7). Everything that a namespace host does, they do; and they run pods, have cgroup v2, and lose what is not on their disk when
 # their power is cut.
 is_machine() { [[ -e $lab/hosts/$1/architecture ]]; }
+# The process in whose namespace the far end of a cable is; none for a machine, whose cable ends in the lab's own (link_shape).
+far_process() { is_machine "$1" || host_process "$1"; }
 
 machine_suite=trixie
 machine_image() { echo "$cache/machine-$1-$(cat "$images"/machine/* | sha256sum | cut -c1-12)"; }

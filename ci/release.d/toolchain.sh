@@ -5,34 +5,21 @@ zig=0.17.1 zigbuild=0.24.1
 release_cache=${XDG_CACHE_HOME:-$HOME/.cache}/k3arm-release
 standard=()
 
-toolchain_install() {
-    local log
-    log=$(mktemp)
-    [[ $(id -u) == 0 && -x /usr/bin/apt-get ]] || die "this machine lacks $*, and only root can install them with apt-get"
-    say "installing $*"
-    DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install "$@" >"$log" 2>&1 ||
-        { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "$@"; } >"$log" 2>&1 ||
-        { tail -n 5 "$log" >&2 && die "cannot install $*"; }
-    rm -f "$log"
-}
-
 toolchain_prepare() {
-    local missing=() name
+    local name
     command -v cargo >/dev/null || die "needs cargo (https://rustup.rs)"
-    command -v file >/dev/null || missing+=(file)
-    command -v jq >/dev/null || missing+=(jq)
-    python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+    need file:file jq:jq
+    python3 -c 'import ensurepip' 2>/dev/null || install_packages python3-venv
     for name in "${processors[@]}"; do
         [[ -d $(rustc --print target-libdir --target "$(triple_of "$name")") ]] || standard=(-Zbuild-std=std,panic_abort)
     done
     if [[ ${#standard[@]} -gt 0 ]]; then
         export RUSTC_BOOTSTRAP=1
         if [[ ! -d $(rustc --print sysroot)/lib/rustlib/src/rust/library ]]; then
-            [[ -e /usr/share/doc/rust-web-src && -x /usr/bin/rustc ]] || missing+=(rustc-web libstd-rust-web-dev rust-web-src)
+            [[ -e /usr/share/doc/rust-web-src && -x /usr/bin/rustc ]] || install_packages rustc-web libstd-rust-web-dev rust-web-src
             export RUSTC=/usr/bin/rustc
         fi
     fi
-    [[ ${#missing[@]} == 0 ]] || toolchain_install "${missing[@]}"
     if [[ ! -x $release_cache/zig-$zig-$zigbuild/bin/cargo-zigbuild ]]; then
         say "fetching zig $zig"
         python3 -m venv "$release_cache/zig-$zig-$zigbuild"
