@@ -235,11 +235,11 @@ async fn on_a_slow_link_lower_layers_go_first() {
     let upper_path = format!("/v2/{path}/blobs/{}", Digest::of(&upper));
     assert!(stage.get(&stage.blob()).await.status == 200 && stage.get(&upper_path).await.body == upper);
 
+    let before = stage.door.served();
     let mut slow = TcpStream::connect(stage.mirror.address()).await.unwrap();
     let request = format!("GET {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", stage.blob());
     slow.write_all(request.as_bytes()).await.unwrap();
-    let mut buffer = vec![0; 256 << 10];
-    let (mut taken, before) = (0, stage.door.served());
+    let (mut buffer, mut taken) = (vec![0; 256 << 10], 0);
     let mut waiting = std::pin::pin!(stage.get(&upper_path));
     let answer = loop {
         // A link of some 25 MiB a second.
