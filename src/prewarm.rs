@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::host::{Facts, Finding, HostName, Severity};
+use crate::host::{Facts, Finding, HostName, rules};
 use crate::oci::{Digest, PinnedImage, Platform, chain_ids};
 use crate::plan::{Action, Delivery, ImageOnHost, Step, Via, Ways};
 
@@ -49,13 +49,9 @@ fn way(host: &HostName, facts: &Facts, ways: Ways) -> Result<Via, Finding> {
     match (ways, obstacle) {
         (Ways::Only(Via::Load), _) | (Ways::Auto, Some(_)) => Ok(Via::Load),
         (Ways::Auto | Ways::Only(Via::Pull), None) => Ok(Via::Pull),
-        (Ways::Only(Via::Pull), Some(obstacle)) => Err(Finding {
-            severity: Severity::Refuse,
-            code: "no-pull",
-            host: Some(host.clone()),
-            message: format!("its engine cannot pull from this machine: {obstacle}"),
-            hint: "leave --via pull out: `load` needs nothing but the engine's socket".into(),
-        }),
+        (Ways::Only(Via::Pull), Some(obstacle)) => {
+            Err(rules::NO_PULL.on(host, format!("its engine cannot pull from this machine: {obstacle}")))
+        }
     }
 }
 
@@ -104,20 +100,11 @@ pub fn findings(steps: &[Step], fleet: &BTreeMap<HostName, Facts>) -> Vec<Findin
         sizes.fold(0, u64::saturating_add)
     };
     let finding = |(host, facts): (&HostName, &Facts)| {
-        let (free, needed) = (facts.engine.disk_free?, missing(host).saturating_mul(DISK_FACTOR));
-        (needed > free).then(|| Finding {
-            severity: Severity::Refuse,
-            code: "disk-full",
-            host: Some(host.clone()),
-            message: format!(
-                "{} has {:.0} MB free, the images need about {:.0} MB",
-                facts.engine.root_dir,
-                free as f64 / 1e6,
-                needed as f64 / 1e6
-            ),
-            hint: "free some space there: `docker system df` shows what the engine holds, `docker system prune` removes what is unused"
-                .into(),
-        })
+        let (free, needed) = (facts.engine.disk.free?, missing(host).saturating_mul(DISK_FACTOR));
+        let [free_mb, needed_mb] = [free, needed].map(|bytes| bytes as f64 / 1e6);
+        let root = &facts.engine.root_dir;
+        let seen = || format!("{root} has {free_mb:.0} MB free, the images need about {needed_mb:.0} MB");
+        (needed > free).then(|| rules::DISK_FULL.on(host, seen()))
     };
     fleet.iter().filter_map(finding).collect()
 }

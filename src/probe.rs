@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use crate::docker::{Engine, Expected, Holder};
 use crate::host::{
-    EngineSocket, Facts, HolderFacts, Host, HostName, ImageStore, MachineFacts, disk_script, machine_script,
-    parse_disk, parse_machine,
+    DiskFacts, EngineSocket, Facts, Finding, HolderFacts, Host, HostName, ImageStore, MachineFacts, Reach, Target,
+    disk_script, machine_script, parse_disk, parse_machine, parse_reach, reach_script, rules,
 };
 use crate::oci::Digest;
 use crate::plan::{Failure, ImageOnHost};
@@ -42,52 +42,111 @@ impl Connection {
 /// The hosts that answer, by name.
 pub type Fleet = BTreeMap<HostName, Connection>;
 
+/// A host that answers, whatever its engine does.
+#[derive(Debug)]
+pub struct Reached {
+    /// The host.
+    pub host: Host,
+    /// Its session.
+    pub session: Session,
+    /// What it says of itself.
+    pub machine: MachineFacts,
+    socket: EngineSocket,
+}
+
+/// A host with an engine that cannot be used.
+#[derive(Debug)]
+pub struct Closed {
+    /// The host.
+    pub reached: Reached,
+    /// What stands in the way.
+    pub finding: Finding,
+}
+
 /// Connects to a host and reads its facts.
 ///
 /// # Errors
 /// A [`Failure`] that names the host, what stands in the way, and what to do about it.
 pub async fn probe(host: &Host, options: &Options) -> Result<(Connection, Facts), Failure> {
-    let session = Session::connect(host, options).await.map_err(|e| Failure::new(&e, e.hint()).on(&host.name))?;
-    let (machine, socket) = machine(host, &session).await?;
-    let engine = engine(host, &session, socket).await?;
-    let facts = facts(host, &session, &engine, machine).await?;
-    Ok((Connection { host: host.clone(), session, engine }, facts))
+    reach(host, options).await?.open().await.map_err(|closed| closed.finding.into())
 }
 
-async fn machine(host: &Host, session: &Session) -> Result<(MachineFacts, EngineSocket), Failure> {
-    let run = session.run(machine_script(), None, LIMITS).await;
-    let output = run.map_err(|e| Failure::new(&e, e.hint()).on(&host.name))?;
-    parse_machine(&output.stdout, SystemTime::now()).map_err(|e| Failure::new(&e, None).on(&host.name))
+/// Connects to a host, and lets it tell what it is.
+///
+/// # Errors
+/// It cannot be reached, or does not answer as a Linux machine does.
+pub async fn reach(host: &Host, options: &Options) -> Result<Reached, Failure> {
+    let fail = |e: crate::ssh::Error| Failure::new(&e, e.hint()).on(&host.name);
+    let session = Session::connect(host, options).await.map_err(fail)?;
+    let asked = SystemTime::now();
+    let output = session.run(machine_script(), None, LIMITS).await.map_err(fail)?;
+    let parsed = parse_machine(&output.stdout, asked..=SystemTime::now());
+    let (machine, socket) = parsed.map_err(|e| Failure::new(&e, None).on(&host.name))?;
+    Ok(Reached { host: host.clone(), session, machine, socket })
 }
 
-async fn engine(host: &Host, session: &Session, socket: EngineSocket) -> Result<Engine, Failure> {
-    let failure = |message: String, hint: String| Failure { host: Some(host.name.clone()), message, hint: Some(hint) };
-    let path = match socket {
-        EngineSocket::Ready(path) => path,
-        EngineSocket::Denied { path, user } => {
-            return Err(failure(
-                format!("user {user} may not use Docker: {path} is not writable for it"),
-                format!(
-                    "on the host: `sudo usermod -aG docker {user}`, then run this again (a new login picks the group up)"
-                ),
-            ));
+impl Reached {
+    /// Asks its engine, too.
+    ///
+    /// # Errors
+    /// The engine cannot be used; the host is still reached.
+    pub async fn open(self) -> Result<(Connection, Facts), Box<Closed>> {
+        let engine = match self.engine().await {
+            Ok(engine) => engine,
+            Err(finding) => return Err(Box::new(Closed { reached: self, finding: *finding })),
+        };
+        match facts(&self.host, &self.session, &engine, self.machine.clone()).await {
+            Ok(facts) => Ok((Connection { host: self.host, session: self.session, engine }, facts)),
+            Err(failure) => {
+                let finding = no_answer(&self.host, failure);
+                Err(Box::new(Closed { reached: self, finding }))
+            }
         }
-        EngineSocket::Missing { path } => {
-            return Err(failure(
-                format!("no Docker engine: there is no socket {path}"),
-                "on the host: `sudo systemctl start docker`, or install it first (`sudo apt install docker.io`)".into(),
-            ));
+    }
+
+    /// The user who may not use its engine.
+    pub fn denied(&self) -> Option<&str> {
+        match &self.socket {
+            EngineSocket::Denied { user, .. } => Some(user),
+            _ => None,
         }
-    };
-    let forwarded = session.forward_socket(&path).await.map_err(|e| Failure::new(&e, e.hint()).on(&host.name))?;
-    Engine::connect(&forwarded).await.map_err(|e| Failure::new(&e, e.hint()).on(&host.name))
+    }
+
+    async fn engine(&self) -> Result<Engine, Box<Finding>> {
+        let path = self.socket.usable(&self.host.name)?;
+        let fail = |error: &dyn std::error::Error, hint| Box::new(no_answer(&self.host, Failure::new(error, hint)));
+        let forwarded = self.session.forward_socket(path).await.map_err(|e| fail(&e, e.hint()))?;
+        Engine::connect(&forwarded).await.map_err(|e| fail(&e, e.hint()))
+    }
+}
+
+/// An engine that is there and does not answer as it should.
+fn no_answer(host: &Host, failure: Failure) -> Finding {
+    let finding = rules::ENGINE_MISSING.on(&host.name, failure.message);
+    match failure.hint {
+        Some(hint) => finding.with_hint(hint),
+        None => finding,
+    }
+}
+
+/// What tells this start of a host from all others; `None` where it cannot be read.
+pub async fn boot_id(session: &Session) -> Option<String> {
+    let output = session.run("cat /proc/sys/kernel/random/boot_id", None, LIMITS).await.ok()?;
+    Some(output.stdout.trim().to_string()).filter(|id| !id.is_empty())
+}
+
+/// What a host gets from ports of others; what could not be tried is left out.
+pub async fn try_ports(connection: &Connection, targets: &[Target]) -> Vec<Reach> {
+    let output = connection.session.run(&reach_script(targets), None, LIMITS).await;
+    let parsed = output.ok().and_then(|output| parse_reach(&connection.host.name, targets, &output.stdout).ok());
+    parsed.unwrap_or_default()
 }
 
 async fn facts(host: &Host, session: &Session, engine: &Engine, mut machine: MachineFacts) -> Result<Facts, Failure> {
     let asked = tokio::try_join!(engine.facts(), engine.nodes(), engine.volumes(), engine.holders());
     let (mut engine, nodes, volumes, holders) = asked.map_err(|e| Failure::new(&e, e.hint()).on(&host.name))?;
     machine.forget_k3s_in(nodes.iter().map(|node| node.id.as_str()));
-    engine.disk_free = disk_free(session, &engine.root_dir).await;
+    engine.disk = disk(session, &engine.root_dir).await.unwrap_or_default();
     Ok(Facts {
         machine,
         engine,
@@ -105,10 +164,10 @@ fn holder_facts(holder: Holder) -> HolderFacts {
     HolderFacts { id, name, labels, volumes: volumes.into_values().collect() }
 }
 
-/// Bytes free where the engine keeps its data; `None` where that cannot be read.
-async fn disk_free(session: &Session, root: &str) -> Option<u64> {
+/// The disk that the engine keeps its data on; `None` where that cannot be read.
+async fn disk(session: &Session, root: &str) -> Option<DiskFacts> {
     let output = session.run(&disk_script(root), None, LIMITS).await.ok()?;
-    parse_disk(&output.stdout).ok()?
+    parse_disk(&output.stdout).ok()
 }
 
 /// What the engine is asked about an image.

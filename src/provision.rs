@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::cluster::names::{LABEL_CLUSTER, LABEL_CLUSTER_ID, LABEL_IMAGES_OF, LABEL_SPEC, container_name};
 use crate::cluster::{Cluster, ClusterName, Identity, Role};
-use crate::host::{Facts, Finding, HostName, NodeFacts, NodeState, Severity};
+use crate::host::{Facts, Finding, HostName, NodeFacts, NodeState, rules};
 use crate::plan::{Action, Plan, RemovedNode, Step};
 
 use inside::Waiting;
@@ -154,43 +154,24 @@ fn standing(wanted: &Wanted, node: &WantedNode, facts: &Facts) -> Result<Standin
 }
 
 fn left_volumes(wanted: &Wanted, node: &WantedNode, left: &[&str]) -> Box<Finding> {
-    Box::new(Finding {
-        severity: Severity::Refuse,
-        code: "volumes-left",
-        host: Some(node.host.clone()),
-        message: format!(
-            "volumes of an earlier node {} are there, but not its container: {}",
-            node.name,
-            left.join(", ")
-        ),
-        hint: format!("`k3arm cluster delete {}` removes them with all data in them", wanted.cluster),
-    })
+    let left = left.join(", ");
+    let seen = format!("volumes of an earlier node {} are there, but not its container: {left}", node.name);
+    let hint = format!("`k3arm cluster delete {}` removes them with all data in them", wanted.cluster);
+    Box::new(rules::VOLUMES_LEFT.on(&node.host, seen).with_hint(hint))
 }
 
 fn differs(wanted: &Wanted, node: &WantedNode) -> Box<Finding> {
-    Box::new(Finding {
-        severity: Severity::Refuse,
-        code: "node-differs",
-        host: Some(node.host.clone()),
-        message: format!(
-            "node {} of cluster {} runs with other settings than asked for now",
-            node.name, wanted.cluster
-        ),
-        hint: format!(
-            "run the command with the settings it was made with, or `k3arm cluster delete {}` and create it anew",
-            wanted.cluster
-        ),
-    })
+    let cluster = &wanted.cluster;
+    let seen = format!("node {} of cluster {cluster} runs with other settings than asked for now", node.name);
+    let hint = format!(
+        "run the command with the settings it was made with, or `k3arm cluster delete {cluster}` and create it anew"
+    );
+    Box::new(rules::NODE_DIFFERS.on(&node.host, seen).with_hint(hint))
 }
 
 fn paused(node: &WantedNode, found: &NodeFacts) -> Box<Finding> {
-    Box::new(Finding {
-        severity: Severity::Refuse,
-        code: "node-paused",
-        host: Some(node.host.clone()),
-        message: format!("the container of node {} is paused", node.name),
-        hint: format!("on the host: `docker unpause {}`", found.name),
-    })
+    let finding = rules::NODE_PAUSED.on(&node.host, format!("the container of node {} is paused", node.name));
+    Box::new(finding.with_hint(format!("on the host: `docker unpause {}`", found.name)))
 }
 
 /// The ID in the label of the server, if it was ever started.
@@ -210,12 +191,10 @@ fn strangers(wanted: &Wanted, id: Option<&str>, fleet: &BTreeMap<HostName, Facts
     };
     let of_cluster =
         |found: &&NodeFacts| found.labels.get(LABEL_CLUSTER).is_some_and(|name| name == wanted.cluster.as_str());
-    let finding = |host: &HostName, found: &NodeFacts| Finding {
-        severity: Severity::Refuse,
-        code: "node-of-another",
-        host: Some(host.clone()),
-        message: format!("container {} belongs to an earlier cluster {}", found.name, wanted.cluster),
-        hint: format!("`k3arm cluster delete {}` removes what is left of it", wanted.cluster),
+    let finding = |host: &HostName, found: &NodeFacts| {
+        let seen = format!("container {} belongs to an earlier cluster {}", found.name, wanted.cluster);
+        let hint = format!("`k3arm cluster delete {}` removes what is left of it", wanted.cluster);
+        rules::NODE_OF_ANOTHER.on(host, seen).with_hint(hint)
     };
     let on_host = |(host, facts): (&HostName, &Facts)| {
         let found = facts.nodes.iter().filter(of_cluster).filter(|found| !is_ours(found));

@@ -33,7 +33,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("recompress", &["oci", "store"]),
     // A host is a session and the engine behind it; a plan is carried out with all of them.
     ("probe", &["docker", "host", "oci", "plan", "ssh"]),
-    ("apply", &["archive", "cluster", "docker", "host", "kube", "mirror", "oci", "plan", "probe", "registry", "store"]),
+    (
+        "apply",
+        &["archive", "cluster", "docker", "host", "kube", "mirror", "oci", "plan", "probe", "registry", "ssh", "store"],
+    ),
     // The edge.
     (
         "pipeline",

@@ -40,7 +40,11 @@ fn fleet() -> Fleet {
             clock_offset: 0,
             address: Some(IpAddr::from([10, 0, 0, last])),
             interface: Some("eth0".into()),
+            prefix: Some(24),
+            mtu: Some(1500),
             listeners: Vec::new(),
+            board: Default::default(),
+            system: Default::default(),
             k3s_processes: Vec::new(),
         };
         let engine = EngineFacts {
@@ -51,7 +55,7 @@ fn fleet() -> Fleet {
             store,
             storage_driver: "overlay2".into(),
             root_dir: "/var/lib/docker".into(),
-            disk_free: Some(8 << 30),
+            disk: k3arm::host::DiskFacts { free: Some(8 << 30), ..Default::default() },
             rootless: false,
             id: format!("engine-{last}"),
         };

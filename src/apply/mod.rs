@@ -6,6 +6,7 @@
 mod image;
 mod inside;
 mod journal;
+mod mend;
 mod meter;
 mod network;
 mod node;
@@ -28,6 +29,7 @@ use crate::store::Store;
 use meter::Meter;
 
 pub use journal::Journal;
+pub use mend::mend_hosts;
 pub use packing::pack;
 pub use ready::{Awaited, AwaitedNode, Settled, settle};
 
@@ -156,6 +158,7 @@ async fn run_step(
         Action::StartNode { container, node } => node::start(container, node, connection).await,
         Action::StopNode { container, name } => node::stop(container, name, connection, workshop.events).await,
         Action::RemoveNode(node) => node::remove(node, connection).await,
+        Action::Mend(mend) => mend::mend(mend, &connection.session).await,
         Action::ClearNetwork { image } => network::clear(image, connection).await,
     }
 }
@@ -198,6 +201,7 @@ fn subject(action: &Action) -> String {
         Action::StartNode { node, .. } => node.to_string(),
         Action::StopNode { name, .. } => name.clone(),
         Action::RemoveNode(node) => node.name.clone(),
+        Action::Mend(mend) => mend.to_string(),
         Action::ClearNetwork { .. } => "network".into(),
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::duration::duration;
 use super::exit::Exit;
 use super::output;
 use super::settings::Format;
@@ -64,6 +65,9 @@ pub(super) struct Create {
     /// Only print the plan
     #[arg(long)]
     dry_run: bool,
+    /// Go on although this rule does not hold: a code of `k3arm host check`; repeat it for more
+    #[arg(long, value_name = "CODE", value_parser = super::host::code)]
+    ignore: Vec<&'static str>,
     /// Leave what was made if it fails
     #[arg(long)]
     keep: bool,
@@ -94,34 +98,6 @@ pub(super) struct Delete {
     dry_run: bool,
 }
 
-/// `90s`, `15m`, `1h`; a bare number is seconds.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a time: 90s, 15m or 1h is expected");
-    let (number, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
-        Some(position) => text.split_at(position),
-        None => (text, "s"),
-    };
-    let factor = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => return Err(wrong()),
-    };
-    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor)).ok_or_else(wrong)?;
-    if seconds == 0 { Err(wrong()) } else { Ok(Duration::from_secs(seconds)) }
-}
-
-/// Hosts that are named twice count once.
-pub(super) fn each_once(hosts: Vec<Host>) -> Vec<Host> {
-    let mut once: Vec<Host> = Vec::new();
-    for host in hosts {
-        if !once.contains(&host) {
-            once.push(host);
-        }
-    }
-    once
-}
-
 impl Cluster {
     pub(super) async fn run(self, environment: Environment, format: Format) -> Exit {
         match self {
@@ -142,6 +118,7 @@ impl Create {
             cluster,
             sourcing: self.sourcing.sourcing(self.file.as_deref()),
             travel: self.travel.travel(),
+            ignore: self.ignore.clone(),
             dry_run: self.dry_run,
             keep: self.keep,
             timeout: self.timeout,
@@ -261,19 +238,6 @@ impl Delete {
                 output::report(&deleted.report)
             }
             Err(stop) => output::stop(stop),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_read() {
-        assert_eq!(["90", "90s", "15m", "1h"].map(|text| duration(text).unwrap().as_secs()), [90, 90, 900, 3600]);
-        for text in ["", "m", "0", "0s", "1d", "-1s", "99999999999999999999h"] {
-            assert!(duration(text).is_err(), "{text}");
         }
     }
 }

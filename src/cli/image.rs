@@ -1,6 +1,6 @@
 //! `k3arm image …`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -9,7 +9,7 @@ use super::exit::Exit;
 use super::output;
 use super::settings::Format;
 use super::supply::{SourcingArguments, TravelArguments};
-use super::wanted::read_file;
+use super::wanted::{HostArguments, each_once, read_file};
 use crate::cluster::Source;
 use crate::host::{Destination, Host};
 use crate::oci::{PinnedImage, Platform};
@@ -126,34 +126,20 @@ pub(super) struct Bundle {
 
 #[derive(Debug, Args)]
 pub(super) struct List {
-    /// Where: user@host, ssh://user@host:port, an alias, or local (the default)
-    #[arg(long, value_name = "HOST", conflicts_with = "file")]
-    host: Vec<Host>,
-    /// The hosts of a cluster file
-    #[arg(short, long, value_name = "FILE")]
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    hosts: HostArguments,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Prune {
-    /// Remove images from this host too
-    #[arg(long, value_name = "HOST", conflicts_with = "file")]
-    host: Vec<Host>,
-    /// Remove images from the hosts of a cluster file too
-    #[arg(short, long, value_name = "FILE")]
-    file: Option<PathBuf>,
+    #[command(flatten)]
+    hosts: HostArguments,
     /// Empty the store, whatever hosts hold
     #[arg(long)]
     all: bool,
     /// Only say what would go
     #[arg(long)]
     dry_run: bool,
-}
-
-/// Hosts by name, or those of a cluster file.
-fn hosts(named: Vec<Host>, file: Option<&Path>) -> Result<Vec<Host>, Failure> {
-    let Some(file) = file else { return Ok(super::cluster::each_once(named)) };
-    Ok(read_file(file)?.members.into_iter().map(|member| member.host).collect())
 }
 
 impl Image {
@@ -173,7 +159,7 @@ impl Resolve {
         let request = ResolveRequest {
             sources: self.sources,
             platforms: self.platform.into_iter().collect(),
-            hosts: super::cluster::each_once(self.host),
+            hosts: each_once(self.host),
         };
         match pipeline::resolve(request, environment).await {
             Ok(images) => {
@@ -208,7 +194,7 @@ fn pinned(image: &PinnedImage) -> String {
 
 impl Prewarm {
     async fn run(self, environment: &Environment, format: Format) -> Exit {
-        let hosts = super::cluster::each_once(self.host);
+        let hosts = each_once(self.host);
         let is_local = hosts.is_empty() && self.file.is_none();
         let hosts = if is_local { vec![Host::of(Destination::Local)] } else { hosts };
         let cluster = match self.file.as_deref().map(read_file).transpose() {
@@ -248,7 +234,7 @@ impl Bundle {
             cluster,
             sources: self.sources,
             platforms: self.platform.into_iter().collect(),
-            hosts: super::cluster::each_once(self.host),
+            hosts: each_once(self.host),
             sourcing: self.sourcing.sourcing(self.file.as_deref()),
             output: output.clone(),
             dry_run: self.dry_run,
@@ -278,8 +264,7 @@ fn contents(bundled: &Bundled) -> String {
 
 impl List {
     async fn run(self, environment: &Environment, format: Format) -> Exit {
-        let hosts = match hosts(self.host, self.file.as_deref()) {
-            Ok(hosts) if hosts.is_empty() => vec![Host::of(Destination::Local)],
+        let hosts = match self.hosts.hosts_or_local() {
             Ok(hosts) => hosts,
             Err(failure) => return output::failures(&[failure], Exit::Usage),
         };
@@ -310,7 +295,7 @@ fn listed(images: &[ListedImage]) -> String {
 
 impl Prune {
     async fn run(self, environment: &Environment, format: Format) -> Exit {
-        let hosts = match hosts(self.host, self.file.as_deref()) {
+        let hosts = match self.hosts.hosts() {
             Ok(hosts) => hosts,
             Err(failure) => return output::failures(&[failure], Exit::Usage),
         };

@@ -4,7 +4,9 @@
 
 mod cluster;
 mod config;
+mod duration;
 mod exit;
+mod host;
 mod image;
 mod kubeconfig;
 mod output;
@@ -40,6 +42,7 @@ struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
+  k3arm host check --host pi@pi1 --host pi@pi2        what stands against a cluster there, and its fix
   k3arm image resolve stable                          what the channel is now, for every platform
   k3arm image prewarm v1.36.2+k3s1 --host pi@pi1 --host pi@pi2
   k3arm cluster create home --server pi@pi1 --agent pi@pi2 --agent pi@pi3
@@ -59,6 +62,9 @@ enum Noun {
     /// Clusters: create, list, delete.
     #[command(subcommand)]
     Cluster(cluster::Cluster),
+    /// Hosts: check, list, prepare.
+    #[command(subcommand)]
+    Host(host::HostCommand),
     /// The kubeconfig of a cluster.
     #[command(subcommand)]
     Kubeconfig(kubeconfig::Kubeconfig),
@@ -114,6 +120,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit = match arguments.noun {
         Noun::Image(command) => with(environment(), |here| command.run(here, format, file)).await,
         Noun::Cluster(command) => with(environment(), |here| command.run(here, format)).await,
+        Noun::Host(command) => with(environment(), |here| command.run(here, format)).await,
         Noun::Kubeconfig(command) => with(environment(), |here| command.run(here)).await,
         Noun::Version(command) => with(environment(), |here| command.run(here, format)).await,
         Noun::Config(command) => command.run(format),

@@ -1,7 +1,7 @@
 //! The cluster that a user wants: from arguments, or from a file.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::Args;
@@ -67,6 +67,48 @@ impl Named {
         let (labels, taints) = Default::default();
         Member { host, node_name: self.node.clone(), role, address: None, labels, taints }
     }
+}
+
+/// The hosts that a command is about.
+#[derive(Debug, Clone, Args)]
+pub(super) struct HostArguments {
+    /// Which host: user@host, ssh://user@host:port, an alias, or local; repeat it for more
+    #[arg(long, value_name = "HOST", conflicts_with = "file")]
+    host: Vec<Host>,
+    /// The hosts of a cluster file
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+impl HostArguments {
+    /// Each once; of none at all, none.
+    pub(super) fn hosts(self) -> Result<Vec<Host>, Failure> {
+        let cluster = self.cluster()?;
+        let members = cluster.into_iter().flat_map(|cluster| cluster.members).map(|member| member.host);
+        Ok(each_once(self.host.into_iter().chain(members).collect()))
+    }
+
+    /// This machine, where no host is named.
+    pub(super) fn hosts_or_local(self) -> Result<Vec<Host>, Failure> {
+        let hosts = self.hosts()?;
+        Ok(if hosts.is_empty() { vec![Host::of(Destination::Local)] } else { hosts })
+    }
+
+    /// The cluster that the file describes.
+    pub(super) fn cluster(&self) -> Result<Option<Cluster>, Failure> {
+        self.file.as_deref().map(read_file).transpose()
+    }
+}
+
+/// Hosts that are named twice count once.
+pub(super) fn each_once(hosts: Vec<Host>) -> Vec<Host> {
+    let mut once: Vec<Host> = Vec::new();
+    for host in hosts {
+        if !once.contains(&host) {
+            once.push(host);
+        }
+    }
+    once
 }
 
 /// A cluster file of a hundred hosts has some 20 KiB; what is longer is not one.

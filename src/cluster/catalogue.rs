@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::{K3s, Release, Role};
-use crate::host::{Finding, Severity};
+use crate::host::{Finding, rules};
 use crate::oci::Reference;
 use parts::Parts;
 
@@ -156,16 +156,11 @@ impl ReleaseImages {
 
     fn findings(&self) -> Vec<Finding> {
         match &self.origin {
-            Origin::Catalogue(other) if *other != self.release => vec![Finding {
-                severity: Severity::Warn,
-                code: "images-of-another-release",
-                host: None,
-                message: format!(
-                    "the list of images of k3s {} cannot be had, those of {other} are taken: where they differ, nodes need the internet",
-                    self.release
-                ),
-                hint: "let this machine reach github.com, or name the images under images: in the cluster file".into(),
-            }],
+            Origin::Catalogue(other) if *other != self.release => {
+                let release = &self.release;
+                let seen = format!("the list of images of k3s {release} cannot be had, those of {other} are taken");
+                vec![rules::IMAGES_OF_ANOTHER.overall(seen)]
+            }
             _ => Vec::new(),
         }
     }
@@ -187,41 +182,26 @@ impl SystemImages {
         match image {
             Ok(image) => self.images.push(image),
             // One flag spoils all names: it is told once.
-            Err(_) if self.findings.iter().any(|told| told.code == IMAGE_FLAG && told.message.starts_with(flag)) => {}
-            Err(message) => self.findings.push(Finding {
-                severity: Severity::Refuse,
-                code: IMAGE_FLAG,
-                host: None,
-                message: format!("{flag} in k3s.config gives no image: {message}"),
-                hint: format!(
-                    "correct {flag}: registry.lan:5000 is a registry, registry.lan:5000/me/pause:3.10 an image"
-                ),
-            }),
+            Err(_)
+                if self
+                    .findings
+                    .iter()
+                    .any(|told| told.code == rules::IMAGE_FLAG.code && told.message.starts_with(flag)) => {}
+            Err(message) => {
+                let finding = rules::IMAGE_FLAG.overall(format!("{flag} in k3s.config gives no image: {message}"));
+                self.findings.push(finding);
+            }
         }
     }
 }
 
-/// Code of a finding.
-const IMAGE_FLAG: &str = "image-flag";
-
 fn left_out(images: &[String]) -> Option<Finding> {
-    (!images.is_empty()).then(|| Finding {
-        severity: Severity::Note,
-        code: "unknown-images",
-        host: None,
-        message: format!("left out, as this profile has no parts besides DNS: {}", images.join(", ")),
-        hint: "if the cluster needs them, name them under images: in the cluster file".into(),
-    })
+    let seen = || format!("left out, as this profile has no parts besides DNS: {}", images.join(", "));
+    (!images.is_empty()).then(|| rules::UNKNOWN_IMAGES.overall(seen()))
 }
 
 fn no_pause(release: &Release) -> Finding {
-    Finding {
-        severity: Severity::Warn,
-        code: "no-pause-image",
-        host: None,
-        message: format!("the list of images of k3s {release} has no pause image, without which no pod starts"),
-        hint: "name it under images: in the cluster file, or let the nodes reach the internet".into(),
-    }
+    rules::NO_PAUSE.overall(format!("the list of images of k3s {release} has no pause image"))
 }
 
 #[cfg(test)]

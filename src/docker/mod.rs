@@ -44,7 +44,7 @@ pub use once::{OUTPUT_LIMIT, OneShot};
 pub use pull::PullProgress;
 pub use states::ContainerStatus;
 
-use crate::host::{EngineFacts, ImageStore};
+use crate::host::{DiskFacts, EngineFacts, ImageStore};
 use error::Failure;
 use transport::Transport;
 
@@ -84,7 +84,7 @@ impl Engine {
         Ok(Self { transport, docker })
     }
 
-    /// What the engine says of itself. `disk_free` is `None`: the API does not tell it.
+    /// What the engine says of itself. `disk` is empty: the API does not tell it.
     ///
     /// # Errors
     /// [`Error`], when it does not answer or not with what the API promises.
@@ -99,7 +99,7 @@ impl Engine {
             store: info.store(),
             storage_driver: info.driver.unwrap_or_default(),
             root_dir: info.docker_root_dir.unwrap_or_default(),
-            disk_free: None,
+            disk: DiskFacts::default(),
             rootless: info.security_options.iter().flatten().any(|option| option_is(option, "rootless")),
             id: info.id.unwrap_or_default(),
         })

@@ -200,7 +200,7 @@ fn engines_that_take_zstd_under_the_same_name() {
         store,
         storage_driver: "overlay2".into(),
         root_dir: "/var/lib/docker".into(),
-        disk_free: None,
+        disk: Default::default(),
         rootless: false,
         id: "id".into(),
     };

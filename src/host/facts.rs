@@ -1,10 +1,11 @@
 //! What is known of a host: read from it once, before anything is planned.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::Serialize;
 
+use super::{Board, DiskFacts, Finding, HostName, System, rules};
 use crate::oci::{Digest, Platform};
 
 /// Everything that planning may use of a host.
@@ -51,10 +52,27 @@ pub struct MachineFacts {
     pub address: Option<IpAddr>,
     /// The interface that has [`Self::address`].
     pub interface: Option<String>,
+    /// Bits of the network's part of [`Self::address`].
+    pub prefix: Option<u8>,
+    /// Bytes of the largest packet that [`Self::interface`] takes.
+    pub mtu: Option<u32>,
     /// Listening TCP and UDP sockets on ports that k3s needs.
     pub listeners: Vec<Listener>,
+    /// The board.
+    pub board: Board,
+    /// The operating system.
+    pub system: System,
     /// Command lines of running k3s programs that are not in a container of ours (first word and sub-command only).
     pub k3s_processes: Vec<String>,
+}
+
+/// Where a machine is in its network.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Link {
+    pub(super) address: Option<Ipv4Addr>,
+    pub(super) interface: Option<String>,
+    pub(super) prefix: Option<u8>,
+    pub(super) mtu: Option<u32>,
 }
 
 /// A socket that listens.
@@ -97,6 +115,28 @@ pub enum EngineSocket {
     },
 }
 
+impl EngineSocket {
+    /// Its path.
+    ///
+    /// # Errors
+    /// The finding, where it cannot be used.
+    pub fn usable(&self, host: &HostName) -> Result<&str, Box<Finding>> {
+        match self {
+            Self::Ready(path) => Ok(path),
+            Self::Denied { path, user } => {
+                let seen = format!("user {user} may not use Docker: {path} is not writable for it");
+                let hint = format!(
+                    "on the host: `sudo usermod -aG docker {user}`, then run this again (a new login picks the group up)"
+                );
+                Err(Box::new(rules::ENGINE_DENIED.on(host, seen).with_hint(hint)))
+            }
+            Self::Missing { path } => {
+                Err(Box::new(rules::ENGINE_MISSING.on(host, format!("no Docker engine: there is no socket {path}"))))
+            }
+        }
+    }
+}
+
 /// What the engine says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EngineFacts {
@@ -114,8 +154,8 @@ pub struct EngineFacts {
     pub storage_driver: String,
     /// DockerRootDir.
     pub root_dir: String,
-    /// Bytes free where `root_dir` is; `None` if it could not be read.
-    pub disk_free: Option<u64>,
+    /// Where `root_dir` is.
+    pub disk: DiskFacts,
     /// Rootless engines cannot run nodes.
     pub rootless: bool,
     /// Its unique ID, to notice that two names are one engine.

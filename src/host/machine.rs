@@ -1,64 +1,40 @@
 //! A machine's own words about itself: the script that asks, and the strict reading of what it prints.
 //!
-//! The output comes from a host and is taken for hostile: bounded, every value checked, an error and never a panic.
+//! What planning needs must be there; what is only good to know is not known where it cannot be read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{CgroupVersion, EngineSocket, Listener, MachineFacts};
+use super::said::{ParseError, Said, strange};
+use super::{Board, CgroupVersion, EngineSocket, Link, Listener, MachineFacts, System};
 
 /// The line after which the script's own output begins; start-up files of the login may print before.
 const BEGIN: &str = "k3arm-machine-1";
 
-/// More than any machine has to say.
-const MAX_LINES: usize = 4096;
-
-/// A longer value is nonsense.
-const MAX_VALUE: usize = 512;
-
 /// Interfaces that the other hosts do not see.
 const INNER: &[&str] = &["docker", "br-", "cni", "flannel", "veth", "virbr", "kube", "lxc"];
-
-/// Why the script's output is not what the script prints.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ParseError {
-    /// The first or the last line is missing.
-    #[error("the host's answer was cut: {0} is missing")]
-    Cut(&'static str),
-    /// Something that must be there is not.
-    #[error("the host did not say its {0}")]
-    Missing(&'static str),
-    /// A line or a value that the script does not print.
-    #[error("the host's answer has an impossible line {0:?}")]
-    Strange(String),
-    /// More lines than a machine has to say.
-    #[error("the host's answer has more than {MAX_LINES} lines")]
-    TooLong,
-}
 
 /// The script for the host's `sh`; it reads, changes nothing, and works as any user.
 pub fn machine_script() -> &'static str {
     include_str!("probe.sh")
 }
 
-/// A script that prints the free bytes where `path` is, for [`parse_disk`].
-pub fn disk_script(path: &str) -> String {
-    format!("df -Pk -- '{}' 2>/dev/null; echo end", path.replace('\'', r"'\''"))
-}
-
-/// Reads what [`machine_script`] printed; `ours` is our clock half-way between asking and the answer.
+/// Reads what [`machine_script`] printed; `ours` is our clock when it was asked, and when the answer was there.
 ///
 /// # Errors
 /// [`ParseError`] for output that was cut, lacks what every Linux has, or was not printed by the script.
-pub fn parse_machine(output: &str, ours: SystemTime) -> Result<(MachineFacts, EngineSocket), ParseError> {
-    let said = Said::read(output)?;
+pub fn parse_machine(
+    output: &str,
+    ours: RangeInclusive<SystemTime>,
+) -> Result<(MachineFacts, EngineSocket), ParseError> {
+    let said = Said::read(BEGIN, output)?;
     let kib = |key| said.get(key).map(|_| said.number(key)?.checked_mul(1024).ok_or_else(|| said.strange(key)));
     let total = kib("total_kib").ok_or(ParseError::Missing("memory"))??;
     let free = kib("available_kib").or_else(|| kib("free_kib")).ok_or(ParseError::Missing("free memory"))??;
     let limit = said.all("limit").filter_map(|value| limit(value).transpose()).try_fold(u64::MAX, least)?;
-    let (address, interface) = said.address()?;
+    let link = said.link()?;
     let machine = MachineFacts {
         hostname: said.word("hostname")?.to_ascii_lowercase(),
         kernel_arch: said.word("arch")?.into(),
@@ -67,32 +43,17 @@ pub fn parse_machine(output: &str, ours: SystemTime) -> Result<(MachineFacts, En
         memory_available: free.min(limit),
         cgroup: said.cgroup()?,
         controllers: said.controllers()?,
-        clock_offset: said.clock_offset(ours)?,
-        address: address.map(IpAddr::V4),
-        interface,
+        clock_offset: said.clock_offset(&ours)?,
+        address: link.address.map(IpAddr::V4),
+        interface: link.interface,
+        prefix: link.prefix,
+        mtu: link.mtu,
         listeners: said.all("listener").map(listener).collect::<Result<BTreeSet<_>, _>>()?.into_iter().collect(),
+        board: Board::said(&said),
+        system: System::said(&said),
         k3s_processes: said.all("k3s").map(process).collect::<Result<BTreeSet<_>, _>>()?.into_iter().collect(),
     };
     Ok((machine, said.socket()?))
-}
-
-/// Reads what [`disk_script`] printed: bytes free for its user, `None` if there is no such place.
-///
-/// # Errors
-/// [`ParseError`] for output that was cut or that is not `df`'s.
-pub fn parse_disk(output: &str) -> Result<Option<u64>, ParseError> {
-    let lines: Vec<&str> = output.lines().rev().take(2).collect();
-    let [last, rest @ ..] = &lines[..] else { return Err(ParseError::Cut("the end")) };
-    if *last != "end" {
-        return Err(ParseError::Cut("the end"));
-    }
-    let Some(line) = rest.first() else { return Ok(None) };
-    // Filesystem, size, used, available, capacity, mount point; the first and the last may hold spaces.
-    let words: Vec<&str> = line.split_whitespace().collect();
-    let percent = words.iter().position(|word| word.ends_with('%') || *word == "-");
-    let available = percent.and_then(|at| at.checked_sub(1)).and_then(|at| words[at].parse::<u64>().ok());
-    let bytes = available.and_then(|kib| kib.checked_mul(1024));
-    bytes.map(Some).ok_or_else(|| strange(line))
 }
 
 impl MachineFacts {
@@ -103,54 +64,7 @@ impl MachineFacts {
     }
 }
 
-/// The script's lines by key.
-struct Said<'a>(BTreeMap<&'a str, Vec<&'a str>>);
-
-impl<'a> Said<'a> {
-    fn read(output: &'a str) -> Result<Self, ParseError> {
-        let mut lines = output.lines().skip_while(|line| *line != BEGIN);
-        lines.next().ok_or(ParseError::Cut("its beginning"))?;
-        let mut said: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for (count, line) in lines.enumerate() {
-            if line == "end" {
-                return Ok(Self(said));
-            }
-            if count >= MAX_LINES {
-                return Err(ParseError::TooLong);
-            }
-            let (key, value) = line.split_once('=').ok_or_else(|| strange(line))?;
-            if value.len() > MAX_VALUE || value.chars().any(char::is_control) {
-                return Err(strange(line));
-            }
-            said.entry(key).or_default().push(value);
-        }
-        Err(ParseError::Cut("its end"))
-    }
-
-    fn get(&self, key: &str) -> Option<&'a str> {
-        self.0.get(key).and_then(|values| values.first().copied())
-    }
-
-    fn all(&self, key: &str) -> impl Iterator<Item = &'a str> {
-        self.0.get(key).into_iter().flatten().copied()
-    }
-
-    fn strange(&self, key: &str) -> ParseError {
-        strange(&format!("{key}={}", self.get(key).unwrap_or_default()))
-    }
-
-    fn number(&self, key: &'static str) -> Result<u64, ParseError> {
-        let value = self.get(key).ok_or(ParseError::Missing(key))?;
-        value.parse().map_err(|_| self.strange(key))
-    }
-
-    /// A value that is one plain word.
-    fn word(&self, key: &'static str) -> Result<&'a str, ParseError> {
-        let value = self.get(key).ok_or(ParseError::Missing(key))?;
-        let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || "._+~-".contains(c));
-        if plain && !value.is_empty() { Ok(value) } else { Err(self.strange(key)) }
-    }
-
+impl Said<'_> {
     fn cgroup(&self) -> Result<CgroupVersion, ParseError> {
         match self.get("cgroup") {
             Some("v1") => Ok(CgroupVersion::V1),
@@ -169,28 +83,34 @@ impl<'a> Said<'a> {
         }
     }
 
-    fn clock_offset(&self, ours: SystemTime) -> Result<i64, ParseError> {
-        let theirs = i64::try_from(self.number("time")?).map_err(|_| self.strange("time"))?;
-        // The script prints whole seconds, cut: half a second is the fair guess for the rest.
-        let ours = ours.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-        let offset = i128::from(theirs) * 1000 + 500 - i128::try_from(ours).unwrap_or(i128::MAX);
+    /// Whole seconds, 0 for any moment between asking and the answer: a busy machine takes its time.
+    fn clock_offset(&self, ours: &RangeInclusive<SystemTime>) -> Result<i64, ParseError> {
+        let milliseconds =
+            |time: &SystemTime| time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i128);
+        // The script cuts its time to whole seconds.
+        let earliest = i128::from(self.number("time")?) * 1000;
+        let latest = earliest + 999;
+        let [asked, answered] = [milliseconds(ours.start()), milliseconds(ours.end())];
+        let offset = if latest < asked { latest - asked } else { (earliest - answered).max(0) };
         i64::try_from(offset / 1000).map_err(|_| self.strange("time"))
     }
 
     /// The address SSH came in on, if it is the machine's own; else that of the default route; else the first.
-    fn address(&self) -> Result<(Option<Ipv4Addr>, Option<String>), ParseError> {
+    fn link(&self) -> Result<Link, ParseError> {
         let own = self.all("address").map(interface_address).collect::<Result<Vec<_>, _>>()?;
-        let on = |wanted: Ipv4Addr| own.iter().find(|(_, address)| *address == wanted);
+        let on = |wanted: Ipv4Addr| own.iter().find(|link| link.address == Some(wanted));
         let parse = |key| self.get(key).and_then(|text| text.parse::<Ipv4Addr>().ok());
         // Without `ip` on the host nothing can be compared.
         let came_in = parse("ssh_address").filter(|address| !address.is_loopback());
-        if let Some(address) = came_in.filter(|_| own.is_empty()) {
-            return Ok((Some(address), None));
+        if own.is_empty() {
+            return Ok(Link { address: came_in, ..Link::default() });
         }
-        let outer = |(name, _): &&(&str, Ipv4Addr)| !INNER.iter().any(|inner| name.starts_with(inner));
+        let is_outer = |link: &&Link| {
+            let name = link.interface.as_deref().unwrap_or_default();
+            !INNER.iter().any(|inner| name.starts_with(inner))
+        };
         let found = came_in.and_then(on).or_else(|| parse("route_address").and_then(on));
-        let found = found.or_else(|| own.iter().find(outer));
-        Ok((found.map(|(_, address)| *address), found.map(|(name, _)| name.to_string())))
+        Ok(found.or_else(|| own.iter().find(is_outer)).cloned().unwrap_or_default())
     }
 
     fn socket(&self) -> Result<EngineSocket, ParseError> {
@@ -204,10 +124,6 @@ impl<'a> Said<'a> {
             _ => Err(self.strange("socket")),
         }
     }
-}
-
-fn strange(line: &str) -> ParseError {
-    ParseError::Strange(line.chars().take(120).collect())
 }
 
 fn least(so_far: u64, next: Result<u64, ParseError>) -> Result<u64, ParseError> {
@@ -225,17 +141,23 @@ fn limit(value: &str) -> Result<Option<u64>, ParseError> {
     }
 }
 
-/// `eth0 10.0.0.11`; a VLAN or veth is printed as `eth0.5@eth0`.
-fn interface_address(value: &str) -> Result<(&str, Ipv4Addr), ParseError> {
-    let (name, address) = value.split_once(' ').ok_or_else(|| strange(value))?;
+/// `eth0 10.0.0.11/24 1500`, of which the last two may be missing; a VLAN or veth is printed as `eth0.5@eth0`.
+fn interface_address(value: &str) -> Result<Link, ParseError> {
+    let mut words = value.split(' ');
+    let (Some(name), Some(address)) = (words.next(), words.next()) else { return Err(strange(value)) };
     let name = name.split('@').next().unwrap_or(name);
-    let address = address.parse().map_err(|_| strange(value))?;
+    let (address, prefix) =
+        address.split_once('/').map_or((address, None), |(address, prefix)| (address, Some(prefix)));
     let plain = |c: char| c.is_ascii_graphic() && c != '/';
     if name.is_empty() || name.len() > 15 || !name.chars().all(plain) {
-        Err(strange(value))
-    } else {
-        Ok((name, address))
+        return Err(strange(value));
     }
+    Ok(Link {
+        address: Some(address.parse().map_err(|_| strange(value))?),
+        interface: Some(name.into()),
+        prefix: prefix.and_then(|prefix| prefix.parse().ok()).filter(|prefix| *prefix <= 32),
+        mtu: words.next().and_then(|mtu| mtu.parse().ok()),
+    })
 }
 
 /// `tcp 192B`.

@@ -1,6 +1,7 @@
 # What k3arm knows of a machine: read only, as any user, with what busybox has. machine.rs reads what this prints.
 # Every line is key=value; a value that could not be had has no line. `end` is last: without it the output was cut.
 
+PATH=$PATH:/sbin:/usr/sbin:/usr/local/sbin
 ports='094B 094C 192B 192C 2118 2808 2809 280A 2810 2811 2812 2813'
 
 say() { if [ -n "$2" ]; then printf '%s=%s\n' "$1" "$2"; fi; }
@@ -62,7 +63,8 @@ addresses() {
     say ssh_address "$3"
     command -v ip >/dev/null 2>&1 || return 0
     ip -o -4 addr show scope global 2>/dev/null | while read -r _ interface _ address _; do
-        say address "$interface ${address%%/*}"
+        mtu=; read -r mtu 2>/dev/null < "/sys/class/net/${interface%%@*}/mtu"
+        say address "$interface $address $mtu"
     done
     ip -4 route get 1.1.1.1 2>/dev/null | while read -r line; do
         case $line in *' src '*) line=${line#* src }; say route_address "${line%% *}" ;; esac
@@ -109,6 +111,67 @@ socket() {
     say socket "missing ${candidates%% *}"
 }
 
+board() {
+    for file in /proc/device-tree/model /sys/class/dmi/id/product_name; do
+        if [ -r "$file" ]; then say board "$(tr -d '\0' < "$file" 2>/dev/null)"; break; fi
+    done
+    say cores "$(grep -c '^processor' /proc/cpuinfo)"
+    while read -r name kib _; do
+        if [ "$name" = KernelPageSize: ]; then say page_kib "$kib"; break; fi
+    done 2>/dev/null < /proc/self/smaps
+    first_line /sys/class/thermal/thermal_zone0/temp millidegrees
+    throttled=$(vcgencmd get_throttled 2>/dev/null)
+    say throttled "${throttled#throttled=}"
+}
+
+# The fifth byte of a program is 1 where it is for 32 bits, and 2 for 64.
+system() {
+    while IFS== read -r name value; do
+        value=${value#[\"\']}; value=${value%[\"\']}
+        case $name in ID) say os_id "$value" ;; VERSION_ID) say os_version "$value" ;; PRETTY_NAME) say os_name "$value" ;; esac
+    done 2>/dev/null < /etc/os-release
+    case $(od -An -tu1 -j4 -N1 /bin/sh 2>/dev/null) in *1) say bits 32 ;; *2) say bits 64 ;; esac
+    say iptables "$(iptables --version 2>/dev/null)"
+    if [ -e /sys/module/iptable_nat ] || [ -e /sys/module/iptable_filter ]; then say legacy_tables yes; fi
+    first_line /proc/sys/fs/inotify/max_user_instances inotify
+    for file in /boot/firmware/cmdline.txt /boot/armbianEnv.txt /boot/extlinux/extlinux.conf /boot/cmdline.txt /etc/default/grub; do
+        if [ -f "$file" ]; then say boot_config "$file"; break; fi
+    done
+    for word in $(cat /proc/cmdline 2>/dev/null); do
+        case $word in cgroup_* | systemd.unified_cgroup_hierarchy=*) say kernel_argument "$word" ;; esac
+    done
+    if grep -q '^ENABLED=yes' /etc/ufw/ufw.conf 2>/dev/null; then say firewall ufw; fi
+    if [ -d /run/systemd/system ]; then
+        if systemctl -q is-active firewalld 2>/dev/null; then say firewall firewalld; fi
+        say at_boot "$(systemctl is-enabled docker.service 2>/dev/null)"
+        say synchronised "$(timedatectl show -p NTPSynchronized --value 2>/dev/null)"
+    fi
+}
+
+# Loaded, part of the kernel, at hand, or missing; nothing where the kernel's modules cannot be read.
+modules() {
+    folder=/lib/modules/$(uname -r)
+    for name in overlay br_netfilter vxlan nf_conntrack; do
+        if [ -e "/sys/module/$name" ]; then say module "$name loaded"
+        elif [ ! -r "$folder/modules.dep" ]; then continue
+        elif grep -qs "/$name\.ko" "$folder/modules.builtin"; then say module "$name builtin"
+        elif grep -q "/$name\.ko" "$folder/modules.dep"; then say module "$name available"
+        else say module "$name missing"; fi
+    done
+}
+
+# A swap file is on the device that its file system is on.
+swaps() {
+    while read -r name kind kib _; do
+        case $kind in
+            file) name=$(df -P "$name" 2>/dev/null | while read -r device _; do echo "$device"; done | tail -n 1) ;;
+            partition) ;;
+            *) continue ;;
+        esac
+        say swap "$kib $name"
+    done 2>/dev/null < /proc/swaps
+}
+
 echo k3arm-machine-1
-kernel; memory; limits; controllers; addresses; listeners; processes; socket
+kernel; memory; limits; controllers; addresses; listeners; processes; socket; board; system; modules; swaps
 echo end

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use crate::apply::{Awaited, AwaitedNode, Journal, Settled, settle};
 use crate::cluster::names::{LABEL_CLUSTER, LABEL_CLUSTER_ID, container_name};
 use crate::cluster::{CONFIG_PATH, Cluster, ClusterName, Identity, Role};
-use crate::host::{Destination, Finding, Host, NodeFacts};
+use crate::host::{Destination, Finding, Host, NodeFacts, Severity};
 use crate::kube::{Kubeconfig, NodeStatus};
 use crate::plan::{Failure, Plan, Progress, Report};
 use crate::probe::{Connection, Fleet};
@@ -15,6 +15,7 @@ use crate::provision::{Comparison, Wanted};
 use crate::{preflight, prewarm as stage, provision};
 
 use super::carry::{Cargo, carry_out, carry_out_bare};
+use super::check::{ignoring, reach};
 use super::compression::{Compressing, Variants};
 use super::needs::Needs;
 use super::pinning::{Resolved, pin, tell};
@@ -36,6 +37,8 @@ pub struct CreateRequest {
     pub sourcing: Sourcing,
     /// How they go.
     pub travel: Travel,
+    /// Codes of rules that are not to stop it.
+    pub ignore: Vec<&'static str>,
     /// Only say what would be done.
     pub dry_run: bool,
     /// Leave what was made when it fails.
@@ -172,11 +175,14 @@ async fn finish(prepared: &Prepared, environment: &Environment) {
 /// Everything up to the plan. Nothing is changed, and all findings on all hosts are told at once.
 async fn prepare(request: &CreateRequest, mut probed: Probed, environment: &Environment) -> Result<Prepared, Stop> {
     let cluster = &request.cluster;
-    let findings = preflight::cluster_findings(cluster, &probed.facts);
+    let reach = reach(cluster, &probed).await;
+    let mut findings = preflight::cluster_findings(cluster, &probed.facts, &reach);
+    findings.retain(|finding| finding.severity != Severity::Note);
+    let findings = ignoring(findings, &request.ignore);
     if !probed.failures.is_empty() {
         // A cluster with a host missing is not what was asked for.
         let mut failures = std::mem::take(&mut probed.failures);
-        failures.extend(findings.into_iter().filter(is_refusal).map(as_failure));
+        failures.extend(findings.into_iter().filter(Finding::is_refusal).map(Failure::from));
         return Err(Stop::Failures(failures));
     }
     check(findings, &environment.events)?;
@@ -210,14 +216,6 @@ async fn prepare(request: &CreateRequest, mut probed: Probed, environment: &Envi
     let plan = comparison.plan(&wanted, &identity, prewarm);
     let finish = comparison.finish(&wanted);
     Ok(Prepared { probed, sourced, resolved, variants, wanted, plan, finish })
-}
-
-fn is_refusal(finding: &Finding) -> bool {
-    finding.severity == crate::host::Severity::Refuse
-}
-
-fn as_failure(finding: Finding) -> Failure {
-    Failure { host: finding.host, message: finding.message, hint: Some(finding.hint) }
 }
 
 /// The standing cluster's identity where nodes have to be added to it, else a new one.

@@ -4,6 +4,7 @@
 
 mod bundle;
 mod carry;
+mod check;
 mod cluster;
 mod compression;
 mod create;
@@ -12,6 +13,7 @@ mod inventory;
 mod needs;
 mod origin;
 mod pinning;
+mod prepare;
 mod prewarm;
 mod resolve;
 mod sourcing;
@@ -32,10 +34,12 @@ use crate::records::Records;
 use crate::{registry, ssh};
 
 pub use bundle::{BundleRequest, Bundled, bundle};
+pub use check::{CheckRequest, Checked, CheckedHost, check_hosts, list_hosts};
 pub use cluster::{ClusterStatus, DeleteRequest, Deleted, NodeRow, delete, kubeconfig, list, remove_kubeconfig};
 pub use create::{CreateRequest, Created, create};
 pub use interrupt::Interrupt;
 pub use inventory::{ListedImage, PruneReport, PruneRequest, image_list, prune};
+pub use prepare::{PrepareRequest, Prepared, prepare};
 pub use prewarm::{Pick, PrewarmRequest, Prewarmed, prewarm};
 pub use resolve::{ResolveRequest, resolve};
 pub use sourcing::{Place, Sourcing};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::cluster::{Cluster, Component, Release, ReleaseImages, Role, Source, SystemImages, UnknownRelease};
-use crate::host::{Facts, Finding, ImageStore, Severity};
+use crate::host::{Facts, Finding, ImageStore, rules};
 use crate::oci::{PinnedImage, Reference};
 use crate::plan::{Failure, ImageOnHost};
 use crate::prewarm::image_on_host;
@@ -75,13 +75,8 @@ impl Needs {
 
 /// A cluster comes up without them, where its nodes reach the internet.
 fn not_placed(unknown: &UnknownRelease) -> Finding {
-    Finding {
-        severity: Severity::Warn,
-        code: "images-unknown",
-        host: None,
-        message: format!("{unknown}: its nodes pull them from the internet themselves"),
-        hint: unknown.hint().into(),
-    }
+    let seen = format!("{unknown}: its nodes pull them from the internet themselves");
+    rules::IMAGES_UNKNOWN.overall(seen).with_hint(unknown.hint())
 }
 
 /// What the release starts: by the bundle, by the lock, by the release's own list, or by the built-in catalogue.

@@ -175,7 +175,7 @@ pub(super) fn refused(host: HostName, failure: Failure) -> Option<Outcome> {
 
 /// Hosts that preflight refuses leave the run; the others go on.
 fn drop_refused(probed: &mut Probed, report: &mut Report) {
-    let findings = probed.facts.iter().flat_map(|(host, facts)| preflight::host_findings(host, facts));
+    let findings = probed.facts.iter().flat_map(|(host, facts)| preflight::image_findings(host, facts));
     let findings: Vec<_> = findings.filter(|finding| finding.severity == Severity::Refuse).collect();
     drop_hosts(findings, probed, report);
 }

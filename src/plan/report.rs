@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::host::HostName;
+use crate::host::{Finding, HostName};
 
 /// The outcome of a run on every host.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -46,6 +46,12 @@ impl Report {
     /// The failures, in the order of the hosts.
     pub fn failures(&self) -> impl Iterator<Item = &Failure> {
         self.outcomes.iter().filter_map(|outcome| outcome.failure.as_ref())
+    }
+}
+
+impl From<Finding> for Failure {
+    fn from(Finding { host, message, hint, .. }: Finding) -> Self {
+        Self { host, message, hint: Some(hint) }
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::cluster::{ContainerSpec, NodeFile, NodeName, Role};
-use crate::host::{HostName, ImageStore};
+use crate::host::{HostName, ImageStore, Mend};
 use crate::oci::{Descriptor, Digest, Platform, PlatformImage, Reference};
 
 /// All that will be done, in order.
@@ -68,6 +68,8 @@ pub enum Action {
         /// Its name.
         name: String,
     },
+    /// Repairs the host itself.
+    Mend(Mend),
     /// Removes interfaces and iptables rules that k3s left on the host.
     ClearNetwork {
         /// Image to run the clearing in, by ID.
@@ -365,6 +367,7 @@ impl fmt::Display for Action {
             }
             Self::StartNode { node, .. } => write!(f, "start the container of node {node}"),
             Self::StopNode { name, .. } => write!(f, "stop container {name}"),
+            Self::Mend(mend) => fmt::Display::fmt(mend, f),
             Self::ClearNetwork { .. } => f.write_str("remove cni0, flannel.1 and k3s' iptables rules"),
         }
     }

@@ -1,6 +1,7 @@
 //! What each host lacks: counted by hand.
 
 use super::*;
+use crate::host::Severity;
 use crate::host::{CgroupVersion, EngineFacts, ImageStore, MachineFacts};
 use crate::oci::{Descriptor, MediaType, PlatformImage};
 
@@ -40,7 +41,11 @@ fn facts(held: &[&str]) -> Facts {
         clock_offset: 0,
         address: None,
         interface: None,
+        prefix: Some(24),
+        mtu: Some(1500),
         listeners: Vec::new(),
+        board: Default::default(),
+        system: Default::default(),
         k3s_processes: Vec::new(),
     };
     let engine = EngineFacts {
@@ -51,7 +56,7 @@ fn facts(held: &[&str]) -> Facts {
         store: ImageStore::Classic,
         storage_driver: "overlay2".into(),
         root_dir: "/var/lib/docker".into(),
-        disk_free: Some(1 << 40),
+        disk: crate::host::DiskFacts { free: Some(1 << 40), ..Default::default() },
         rootless: false,
         id: String::new(),
     };

@@ -36,7 +36,11 @@ fn facts(last: u8, store: ImageStore) -> Facts {
             clock_offset: 0,
             address: Some(std::net::IpAddr::from([10, 0, 0, last])),
             interface: Some("eth0".into()),
+            prefix: Some(24),
+            mtu: Some(1500),
             listeners: Vec::new(),
+            board: Default::default(),
+            system: Default::default(),
             k3s_processes: Vec::new(),
         },
         engine: EngineFacts {
@@ -47,7 +51,7 @@ fn facts(last: u8, store: ImageStore) -> Facts {
             store,
             storage_driver: "overlay2".into(),
             root_dir: "/var/lib/docker".into(),
-            disk_free: Some(8 << 30),
+            disk: crate::host::DiskFacts { free: Some(8 << 30), ..Default::default() },
             rootless: false,
             id: format!("engine-{last}"),
         },
@@ -112,7 +116,8 @@ fn after(plan: &Plan, mut fleet: BTreeMap<HostName, Facts>, state: &NodeState) -
             Action::StartNode { container, .. } => {
                 facts.nodes.iter_mut().filter(|n| n.id == *container).for_each(|n| n.state = NodeState::Running);
             }
-            Action::StopNode { .. }
+            Action::Mend(_)
+            | Action::StopNode { .. }
             | Action::ClearNetwork { .. }
             | Action::PlaceImages(_)
             | Action::KeepImages { .. } => {}

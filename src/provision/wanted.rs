@@ -13,7 +13,7 @@ use crate::cluster::{
     CONFIG_PATH, Cluster, ClusterName, ContainerSpec, Identity, K3s, Member, NodeFile, NodeName, NodeSettings, Release,
     Role, Secret,
 };
-use crate::host::{CgroupVersion, Facts, Finding, HostName, Severity};
+use crate::host::{CgroupVersion, Facts, Finding, HostName, rules};
 use crate::plan::{ImageOnHost, PlannedNode, spec_hash};
 
 /// The images of every host's node.
@@ -215,23 +215,13 @@ impl WantedNode {
 }
 
 fn no_address(member: &Member) -> Box<Finding> {
-    Box::new(Finding {
-        severity: Severity::Refuse,
-        code: "no-address",
-        host: Some(member.host.name.clone()),
-        message: "no IPv4 address was found under which the other hosts reach it".into(),
-        hint: "give one in the cluster file: `address: 192.168.1.10`".into(),
-    })
+    let seen = "no IPv4 address was found under which the other hosts reach it";
+    Box::new(rules::NO_ADDRESS.on(&member.host.name, seen))
 }
 
 fn bad_hostname(member: &Member, facts: &Facts) -> Box<Finding> {
-    Box::new(Finding {
-        severity: Severity::Refuse,
-        code: "bad-hostname",
-        host: Some(member.host.name.clone()),
-        message: format!("its host name {:?} cannot be a node's name", facts.machine.hostname),
-        hint: "name the node: `--agent NAME=HOST`, or `name:` in the cluster file".into(),
-    })
+    let seen = format!("its host name {:?} cannot be a node's name", facts.machine.hostname);
+    Box::new(rules::BAD_HOSTNAME.on(&member.host.name, seen))
 }
 
 fn equal_names(nodes: &[WantedNode]) -> Vec<Finding> {
@@ -239,12 +229,8 @@ fn equal_names(nodes: &[WantedNode]) -> Vec<Finding> {
         let twin = nodes[..position].iter().find(|earlier| earlier.name == node.name)?;
         Some((twin, node))
     });
-    let finding = |(twin, node): (&WantedNode, &WantedNode)| Finding {
-        severity: Severity::Refuse,
-        code: "same-name",
-        host: Some(node.host.clone()),
-        message: format!("it would be node {}, and so would {}", node.name, twin.host),
-        hint: "name the nodes: `--agent NAME=HOST`, or `name:` in the cluster file".into(),
+    let finding = |(twin, node): (&WantedNode, &WantedNode)| {
+        rules::SAME_NAME.on(&node.host, format!("it would be node {}, and so would {}", node.name, twin.host))
     };
     twins.map(finding).collect()
 }

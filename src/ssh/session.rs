@@ -4,7 +4,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::process::Command;
 use tokio::sync::Mutex;
@@ -117,6 +117,17 @@ impl Session {
             }
         };
         self.within("a command on the host", limits.time, attempt).await
+    }
+
+    /// How long the smallest command takes; `None` for this machine.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn round_trip_time(&self) -> Result<Option<Duration>, Error> {
+        let Kind::Remote(remote) = &*self.0 else { return Ok(None) };
+        let began = Instant::now();
+        remote.round_trip().await?;
+        Ok(Some(began.elapsed()))
     }
 
     /// Whether the connection stands, as far as is known.

@@ -89,7 +89,7 @@ async fn an_engine_says_what_it_is() {
     let facts = engine.facts().await.unwrap();
     eprintln!("{facts:#?}");
     assert!(facts.version.split('.').count() >= 2 && facts.api_version.starts_with("1."));
-    assert_eq!((facts.os.as_str(), facts.rootless, facts.disk_free), ("linux", false, None));
+    assert_eq!((facts.os.as_str(), facts.rootless, facts.disk.free), ("linux", false, None));
     assert!(!facts.id.is_empty() && facts.root_dir.starts_with('/') && !facts.storage_driver.is_empty());
 }
 

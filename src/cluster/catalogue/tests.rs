@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::cluster::Profile;
+use crate::host::Severity;
 
 const GIB: u64 = 1 << 30;
 

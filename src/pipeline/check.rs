@@ -1,0 +1,172 @@
+//! `host check` and `host list`: what hosts are, and all that stands against nodes on them.
+
+use futures_util::future::join_all;
+use serde::Serialize;
+
+use crate::cluster::Cluster;
+use crate::host::{Destination, EngineFacts, Facts, Finding, Host, HostName, MachineFacts, NodeFacts, Reach, Severity};
+use crate::plan::{Failure, Progress};
+use crate::preflight::{self, Purpose};
+use crate::probe::{Closed, Connection, Fleet, reach as reach_host, try_ports};
+
+use super::{Environment, Probed, Stop, disconnect};
+
+/// What `host check` is asked.
+#[derive(Debug)]
+pub struct CheckRequest {
+    /// Which hosts, without a cluster.
+    pub hosts: Vec<Host>,
+    /// The cluster that its hosts are for.
+    pub cluster: Option<Cluster>,
+    /// Codes of rules that are not to stop it.
+    pub ignore: Vec<&'static str>,
+}
+
+/// What was found.
+#[derive(Debug, Serialize)]
+pub struct Checked {
+    /// The hosts that answered.
+    pub hosts: Vec<CheckedHost>,
+    /// All rules that do not hold, the gravest first.
+    pub findings: Vec<Finding>,
+    /// What was tried between hosts.
+    pub reach: Vec<Reach>,
+    /// Hosts that did not answer.
+    pub failures: Vec<Failure>,
+}
+
+/// A host that answered.
+#[derive(Debug, Serialize)]
+pub struct CheckedHost {
+    /// Its name.
+    pub name: HostName,
+    /// How it is reached.
+    pub destination: Destination,
+    /// What it says of itself.
+    pub machine: MachineFacts,
+    /// Its engine, where it can be used.
+    pub engine: Option<EngineFacts>,
+    /// k3arm's nodes on it.
+    pub nodes: Vec<NodeFacts>,
+    /// sshd forwards ports.
+    pub can_reverse: Option<bool>,
+    /// Milliseconds that the smallest command takes; `None` for this machine.
+    pub round_trip: Option<f64>,
+}
+
+/// Looks at hosts, and changes nothing.
+///
+/// # Errors
+/// The user interrupted it.
+pub async fn check_hosts(request: CheckRequest, environment: &Environment) -> Result<Checked, Stop> {
+    let members = request.cluster.iter().flat_map(|cluster| &cluster.members).map(|member| &member.host);
+    let hosts: Vec<Host> = request.hosts.iter().chain(members).cloned().collect();
+    let (mut checked, Probed { fleet, facts, .. }) = look_at(&hosts, environment).await?;
+    checked.reach = try_all(preflight::targets(request.cluster.as_ref(), &facts), &fleet).await;
+    checked.findings.extend(match &request.cluster {
+        Some(cluster) => preflight::cluster_findings(cluster, &facts, &checked.reach),
+        None => {
+            let of_host = |(host, facts)| preflight::node_findings(host, facts, Purpose::default());
+            let together = preflight::fleet_findings(&facts, &checked.reach);
+            facts.iter().flat_map(of_host).chain(together).collect()
+        }
+    });
+    checked.findings = ignoring(std::mem::take(&mut checked.findings), &request.ignore);
+    checked.findings.sort_by(|a, b| (a.severity, &a.host).cmp(&(b.severity, &b.host)));
+    disconnect(fleet).await;
+    Ok(checked)
+}
+
+/// Looks at all of them at once; those with an engine are still connected.
+async fn look_at(hosts: &[Host], environment: &Environment) -> Result<(Checked, Probed), Stop> {
+    let answers = tokio::select! {
+        answers = join_all(hosts.iter().map(|host| look(host, environment))) => answers,
+        () = environment.interrupt.raised() => return Err(Stop::Interrupted(Vec::new())),
+    };
+    let mut checked = Checked { hosts: Vec::new(), findings: Vec::new(), reach: Vec::new(), failures: Vec::new() };
+    let mut probed = Probed::default();
+    for answer in answers {
+        match answer {
+            Ok(Looked { host, opened, finding }) => {
+                checked.findings.extend(finding);
+                if let Some((connection, facts)) = opened {
+                    probed.facts.insert(host.name.clone(), facts);
+                    probed.fleet.insert(host.name.clone(), connection);
+                }
+                checked.hosts.push(host);
+            }
+            Err(failure) => checked.failures.push(failure),
+        }
+    }
+    Ok((checked, probed))
+}
+
+/// Only what hosts are.
+///
+/// # Errors
+/// The user interrupted it.
+pub async fn list_hosts(hosts: &[Host], environment: &Environment) -> Result<Checked, Stop> {
+    let (checked, looked) = look_at(hosts, environment).await?;
+    disconnect(looked.fleet).await;
+    Ok(checked)
+}
+
+struct Looked {
+    host: CheckedHost,
+    opened: Option<(Connection, Facts)>,
+    finding: Option<Finding>,
+}
+
+async fn look(host: &Host, environment: &Environment) -> Result<Looked, Failure> {
+    environment.events.on(&host.name, Progress::Started { what: "connecting".into() });
+    let reached = reach_host(host, &environment.ssh).await.inspect_err(|failure| {
+        environment.events.on(&host.name, Progress::Failed { why: failure.message.clone() });
+    })?;
+    let session = reached.session.clone();
+    let round_trip = session.round_trip_time().await.ok().flatten();
+    let checked = |machine| CheckedHost {
+        name: host.name.clone(),
+        destination: host.destination.clone(),
+        machine,
+        engine: None,
+        nodes: Vec::new(),
+        can_reverse: None,
+        round_trip: round_trip.map(|time| (time.as_secs_f64() * 10_000.0).round() / 10.0),
+    };
+    match reached.open().await {
+        Ok((connection, mut facts)) => {
+            facts.can_reverse = session.can_reverse().await.ok();
+            let host = CheckedHost {
+                engine: Some(facts.engine.clone()),
+                nodes: facts.nodes.clone(),
+                can_reverse: facts.can_reverse,
+                ..checked(facts.machine.clone())
+            };
+            Ok(Looked { host, opened: Some((connection, facts)), finding: None })
+        }
+        Err(closed) => {
+            let Closed { reached, finding } = *closed;
+            reached.session.close().await;
+            Ok(Looked { host: checked(reached.machine), opened: None, finding: Some(finding) })
+        }
+    }
+}
+
+async fn try_all(targets: preflight::Targets, fleet: &Fleet) -> Vec<Reach> {
+    let tried = targets.iter().filter_map(|(host, targets)| Some(try_ports(fleet.get(host)?, targets)));
+    join_all(tried).await.into_iter().flatten().collect()
+}
+
+/// What the hosts of a cluster get from each other, where nodes are still to be made.
+pub(super) async fn reach(cluster: &Cluster, probed: &Probed) -> Vec<Reach> {
+    try_all(preflight::targets(Some(cluster), &probed.facts), &probed.fleet).await
+}
+
+/// Refusals of these rules are told, and stop nothing.
+pub(super) fn ignoring(findings: Vec<Finding>, codes: &[&str]) -> Vec<Finding> {
+    let weigh = |finding: Finding| match finding.is_refusal() && codes.contains(&finding.code) {
+        true => finding.at(Severity::Warn),
+        false => finding,
+    };
+    findings.into_iter().map(weigh).collect()
+}

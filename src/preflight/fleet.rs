@@ -1,0 +1,135 @@
+//! Hosts beside each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::host::CLOCK_TOLERANCE;
+use crate::cluster::{API_PORT, Cluster, Role};
+use crate::host::{Answer, Facts, Finding, HostName, Reach, Target, rules};
+
+/// Of every kubelet.
+const KUBELET_PORT: u16 = 10250;
+/// Of flannel's vxlan.
+const VXLAN_PORT: u16 = 8472;
+
+/// Ports to be tried, by the host that tries them.
+pub type Targets = BTreeMap<HostName, Vec<Target>>;
+
+/// What stands against these hosts together.
+pub fn fleet_findings(fleet: &BTreeMap<HostName, Facts>, reach: &[Reach]) -> Vec<Finding> {
+    let engines = twins(fleet, |facts| facts.engine.id.clone()).into_iter();
+    let mut findings: Vec<Finding> = engines
+        .map(|(host, twin)| rules::SAME_ENGINE.on(host, format!("it is the same Docker engine as {twin}")))
+        .collect();
+    if findings.is_empty() {
+        let names = twins(fleet, |facts| facts.machine.hostname.clone()).into_iter();
+        findings.extend(names.map(|(host, twin)| {
+            let name = &fleet[host].machine.hostname;
+            rules::SAME_HOSTNAME.on(host, format!("its host name is {name}, and so is that of {twin}"))
+        }));
+    }
+    findings.extend(clocks(fleet));
+    findings.extend(networks(fleet));
+    findings.extend(sizes(fleet));
+    findings.extend(unreachable(reach));
+    findings
+}
+
+/// Hosts that have something in common with an earlier one, where it is known.
+fn twins(fleet: &BTreeMap<HostName, Facts>, of: impl Fn(&Facts) -> String) -> Vec<(&HostName, &HostName)> {
+    let mut first: BTreeMap<String, &HostName> = BTreeMap::new();
+    let known = fleet.iter().map(|(host, facts)| (host, of(facts))).filter(|(_, value)| !value.is_empty());
+    known.map(|(host, value)| (host, *first.entry(value).or_insert(host))).filter(|(host, twin)| host != twin).collect()
+}
+
+fn clocks(fleet: &BTreeMap<HostName, Facts>) -> Option<Finding> {
+    let by_clock = |(_, facts): &(&HostName, &Facts)| facts.machine.clock_offset;
+    let (behind, ahead) = (fleet.iter().min_by_key(by_clock)?, fleet.iter().max_by_key(by_clock)?);
+    let apart = by_clock(&ahead).saturating_sub(by_clock(&behind));
+    let seen = || format!("the clock of {} is {apart} s ahead of that of {}", ahead.0, behind.0);
+    (apart > CLOCK_TOLERANCE).then(|| rules::CLOCKS_APART.overall(seen()))
+}
+
+/// `10.0.0.0/24`
+fn network(facts: &Facts) -> Option<String> {
+    let (Some(IpAddr::V4(address)), Some(prefix)) = (facts.machine.address, facts.machine.prefix) else { return None };
+    let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+    Some(format!("{}/{prefix}", Ipv4Addr::from(u32::from(address) & mask)))
+}
+
+fn networks(fleet: &BTreeMap<HostName, Facts>) -> Option<Finding> {
+    let networks: BTreeSet<String> = fleet.values().filter_map(network).collect();
+    let list = networks.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    (networks.len() > 1).then(|| rules::NETWORKS.overall(format!("the hosts are in different networks: {list}")))
+}
+
+fn sizes(fleet: &BTreeMap<HostName, Facts>) -> Option<Finding> {
+    let mut sizes: BTreeMap<u32, &HostName> = BTreeMap::new();
+    for (host, facts) in fleet {
+        sizes.entry(facts.machine.mtu?).or_insert(host);
+    }
+    let list = sizes.iter().map(|(size, host)| format!("{size} on {host}")).collect::<Vec<_>>().join(", ");
+    (sizes.len() > 1).then(|| rules::MTU.overall(format!("the links take packets of different sizes: {list}")))
+}
+
+/// Which ports each host is to try, to learn whether nodes on these hosts would reach each other: by the cluster's roles, or
+/// all that any node may need. Where a node of ours runs already, nothing is tried.
+pub fn targets(cluster: Option<&Cluster>, fleet: &BTreeMap<HostName, Facts>) -> Targets {
+    let role = |host: &HostName| {
+        let member = cluster?.members.iter().find(|member| member.host.name == *host)?;
+        Some(member.role)
+    };
+    let is_free = |facts: &Facts| facts.nodes.is_empty() && facts.machine.listeners.is_empty();
+    let from = |(host, facts): (&HostName, &Facts)| {
+        let others = fleet.iter().filter(|(other, at)| *other != host && (is_free(facts) || is_free(at)));
+        let targets = others.flat_map(|(to, at)| {
+            let Some(IpAddr::V4(address)) = at.machine.address else { return Vec::new() };
+            let target = |port, udp| Target { to: to.clone(), address, port, udp };
+            let listens = |port| at.machine.listeners.iter().any(|listener| listener.port == port);
+            let mut targets = Vec::new();
+            if role(to) != Some(Role::Agent) {
+                targets.push(target(API_PORT, false));
+            }
+            if role(host) != Some(Role::Agent) {
+                targets.push(target(KUBELET_PORT, false));
+            }
+            // The kernel's vxlan swallows what it does not know.
+            if !listens(VXLAN_PORT) {
+                targets.push(target(VXLAN_PORT, true));
+            }
+            targets
+        });
+        (host.clone(), targets.collect::<Vec<_>>())
+    };
+    fleet.iter().map(from).filter(|(_, targets)| !targets.is_empty()).collect()
+}
+
+/// What was tried between hosts. That nobody listens yet is an answer.
+fn unreachable(reach: &[Reach]) -> Vec<Finding> {
+    let finding = |tried: &Reach| {
+        let Reach { from, to, address, port, udp, .. } = tried;
+        let protocol = if *udp { "UDP" } else { "TCP" };
+        match (tried.answer, udp) {
+            (Answer::Open | Answer::Refused, _) => None,
+            (Answer::Silent, true) => {
+                let seen = format!("{to} ({address}) gives no answer to {protocol} {port}");
+                Some(rules::UNANSWERED.on(from, seen))
+            }
+            (Answer::Silent, false) => {
+                let seen =
+                    format!("it does not reach {to} ({address}) at {protocol} {port}: packets vanish on the way");
+                Some(rules::UNREACHABLE.on(from, seen))
+            }
+            (Answer::Unreachable, _) => {
+                let seen = format!("it does not reach {to} ({address}) at {protocol} {port}: it has no way there");
+                Some(rules::UNREACHABLE.on(from, seen))
+            }
+        }
+        // The server reaches kubelets through their own connections to it, too: pods run without it.
+        .map(|finding| match *port {
+            API_PORT => finding,
+            _ => finding.at(crate::host::Severity::Warn),
+        })
+    };
+    reach.iter().filter_map(finding).collect()
+}
