@@ -54,14 +54,23 @@ pub fn cluster_findings(cluster: &Cluster, fleet: &BTreeMap<HostName, Facts>, re
     findings
 }
 
-/// What the profile costs the user, for the plan.
+/// What the profile costs the user, for the plan: the parts that it leaves out, unless the user's flags bring them back.
 pub fn profile_notes(cluster: &Cluster, memory: u64) -> Vec<Finding> {
     let profile = cluster.k3s.profile.for_memory(memory);
-    if profile.has_parts() {
+    let config = cluster.k3s.server_config(memory);
+    let is_off = |flag: &str| config.get(flag).and_then(serde_json::Value::as_bool) == Some(true);
+    let disabled = config.get("disable").and_then(serde_json::Value::as_array);
+    let is_disabled = |part: &str| disabled.is_some_and(|parts| parts.iter().any(|name| name == part));
+    let mut costs: Vec<&str> = LEFT_OUT.iter().filter(|(part, _)| is_disabled(part)).map(|(_, cost)| *cost).collect();
+    if is_off("disable-network-policy") {
+        costs.push("NetworkPolicy is not enforced");
+    }
+    if is_off("disable-helm-controller") {
+        costs.push("no HelmChart resources");
+    }
+    if profile.has_parts() || costs.is_empty() {
         return Vec::new();
     }
-    let costs: Vec<&str> = LEFT_OUT.iter().map(|(_, cost)| *cost).collect();
     let (mib, costs) = (memory >> 20, costs.join(", "));
-    let seen = format!("profile {profile}, for the server's {mib} MiB: {costs}, NetworkPolicy is not enforced");
-    vec![rules::PROFILE.overall(seen)]
+    vec![rules::PROFILE.overall(format!("profile {profile}, for the server's {mib} MiB: {costs}"))]
 }

@@ -77,6 +77,9 @@ host_answers() {
 
 host_power-on() {
     ! host_runs "$1" || { say "$1 is running" && return; }
+    # A machine's kernel is given them, this time only.
+    [[ $# == 1 ]] || is_machine "$1" || refuse "$1 has no kernel of its own"
+    ! is_machine "$1" || echo "${*:2}" >"$lab/hosts/$1/arguments"
     host_boot "$1"
     host_ready "$1"
     say "$1 started"

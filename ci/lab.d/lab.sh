@@ -2,7 +2,7 @@
 # The lab as a whole: up, down, status, exec.
 
 lab_shape_line() {
-    echo "hosts=$hosts engine=$engine store=$store memory=$memory rate=$rate delay=$delay uplink=$uplink_rate,$uplink_delay${arm64:+ arm64=$arm64}${armv7:+ armv7=$armv7}${insecure:+ insecure} k3s=$k3s"
+    echo "hosts=$hosts engine=$engine store=$store memory=$memory rate=$rate delay=$delay uplink=$uplink_rate,$uplink_delay${arm64:+ arm64=$arm64}${armv7:+ armv7=$armv7}${insecure:+ insecure} k3s=$k3s${extra_images:+ images=${extra_images[*]}}"
 }
 
 lab_check() {
@@ -11,6 +11,7 @@ lab_check() {
     for word in $arm64 $armv7; do
         [[ $word =~ ^[1-9](:[0-9]+[MG])?$ ]] || refuse "--arm64 and --armv7 want a number from 1 to 9, and how much memory each has, as 1:512M"
     done
+    for word in "${extra_images[@]}"; do [[ $word == *:*=* ]] || refuse "--image wants NAME:TAG=IMAGE, not '$word'"; done
     for word in ${engine//,/ }; do [[ $word =~ ^(bookworm|trixie|sid)$ ]] || refuse "--engine is bookworm, trixie or sid, not '$word'"; done
     for word in ${store//,/ }; do [[ $word =~ ^(classic|containerd)$ ]] || refuse "--store is classic or containerd, not '$word'"; done
     for word in ${memory//,/ }; do
@@ -34,7 +35,7 @@ lab_lock() {
 lab_up() {
     lab_check
     need ip:iproute2 nsenter:util-linux flock:util-linux sysctl:procps ssh:openssh-client ssh-keygen:openssh-client mmdebstrap:mmdebstrap
-    [[ -z $k3s ]] || need skopeo:skopeo
+    [[ -z $k3s && ${#extra_images[@]} == 0 ]] || need skopeo:skopeo
     lab_lock 900 || die "somebody else works on lab '$name'"
     if [[ -e $lab/ready ]] && process "$lab/network.pid" >/dev/null; then
         lab_again

@@ -60,7 +60,8 @@ machine_make() {
 }
 
 machine_boot() {
-    local host=$1 directory=$lab/hosts/$1 image megabytes emulator
+    local host=$1 directory=$lab/hosts/$1 image megabytes emulator arguments
+    arguments=$(cat "$directory/arguments" 2>/dev/null || true)
     image=$(machine_image "$(<"$directory/architecture")")
     megabytes=$(($(<"$directory/memory") >> 20))
     case $(<"$directory/architecture") in
@@ -74,7 +75,7 @@ machine_boot() {
     background "$host" "$directory/qemu.log" nsenter --net="/proc/$(process "$lab/network.pid")/ns/net" -- \
         "${emulator[@]}" -accel tcg,thread=multi,tb-size=256 -smp 2 -m "$megabytes" -nodefaults -display none -no-user-config \
         -serial "file:$directory/console.log" -kernel "$image/kernel" -initrd "$directory/initrd.img" \
-        -append "console=ttyAMA0 panic=0 net.ifnames=0 lab.address=$(address_of "$host")/24 lab.gateway=$subnet.1 lab.clock=$EPOCHSECONDS" \
+        -append "console=ttyAMA0 panic=0 net.ifnames=0 lab.address=$(address_of "$host")/24 lab.gateway=$subnet.1 lab.clock=$EPOCHSECONDS${arguments:+ $arguments}" \
         -drive "if=none,id=disk,format=qcow2,file=$directory/disk.qcow2" -device virtio-blk-pci,drive=disk \
         -netdev "tap,id=net,ifname=tap-$host,script=no,downscript=no" -device "virtio-net-pci,netdev=net,romfile=,mac=$(machine_mac "$host")" \
         -device virtio-rng-pci

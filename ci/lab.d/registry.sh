@@ -70,7 +70,7 @@ lab_registry() {
 
 # What it serves: the images of images/build, put in once for each version of them, and a real k3s over them if one is named.
 registry_fill() {
-    local built filled log=$lab/publish.log
+    local built filled image log=$lab/publish.log
     if [[ ! -x $images/build || ! -x $images/publish ]]; then
         say "WARNING: no images/build, so the registry has NONE OF THE TEST IMAGES"
         mkdir -p "$cache/registry-empty"
@@ -95,24 +95,30 @@ registry_fill() {
         registry_up "$filled" over
     fi
     [[ -z $k3s ]] || registry_k3s
+    for image in "${extra_images[@]}"; do registry_serve "${image#*=}" "${image%%=*}"; done
     registry_log --clear
 }
 
 # A named k3s image takes the stand-in's place. Only the machine reaches its source, only the lab the registry: so by way of a
 # directory, which keeps every byte.
 registry_k3s() {
-    local source=$k3s tag=${k3s##*:} log=$lab/k3s.log
+    local tag=${k3s##*:}
     [[ $k3s == *:* && $tag != */* ]] || die "--k3s wants an image with a tag, not '$k3s'"
+    registry_serve "$k3s" "rancher/k3s:$tag"
+}
+# registry_serve SOURCE NAME
+registry_serve() {
+    local source=$1 log=$lab/serve.log
     case $source in
         oci:* | oci-archive:* | docker-archive:* | docker://* | dir:* | docker-daemon:* | containers-storage:*) ;;
         *) source=docker://$source ;;
     esac
-    say "serving $k3s as rancher/k3s:$tag"
-    mkdir "$lab/k3s"
-    within lab skopeo copy --all --preserve-digests "$source" "dir:$lab/k3s" >"$log" 2>&1 || die_with "$log" "cannot read $k3s"
-    within lab in_network skopeo copy --all --preserve-digests --dest-tls-verify=false "dir:$lab/k3s" \
-        "docker://$(address_of registry):5000/rancher/k3s:$tag" >"$log" 2>&1 || die_with "$log" "cannot serve $k3s"
-    rm -rf "$lab/k3s"
+    say "serving $1 as $2"
+    mkdir "$lab/serve"
+    within lab skopeo copy --all --preserve-digests "$source" "dir:$lab/serve" >"$log" 2>&1 || die_with "$log" "cannot read $1"
+    within lab in_network skopeo copy --all --preserve-digests --dest-tls-verify=false "dir:$lab/serve" \
+        "docker://$(address_of registry):5000/$2" >"$log" 2>&1 || die_with "$log" "cannot serve $1"
+    rm -rf "$lab/serve"
 }
 
 registry_log() {

@@ -65,7 +65,7 @@ impl Named {
             host.name = HostName::new(node.as_str());
         }
         let (labels, taints) = Default::default();
-        Member { host, node_name: self.node.clone(), role, address: None, labels, taints }
+        Member { host, node_name: self.node.clone(), role, address: None, labels, taints, memory: None }
     }
 }
 

@@ -51,8 +51,10 @@ pub struct NodeSettings<'a> {
     pub labels: Vec<String>,
     /// Kubernetes taints.
     pub taints: &'a [String],
-    /// Bytes of memory of the host.
+    /// Bytes of memory that the node may have.
     pub memory: u64,
+    /// Bytes of memory of its host that it may not have.
+    pub withheld: u64,
     /// The host has the legacy cgroup hierarchy.
     pub legacy_cgroup: bool,
     /// Address of the server.
@@ -101,10 +103,23 @@ impl NodeSettings<'_> {
 
     /// From 1.35 the kubelet ends on the legacy hierarchy unless it is told not to.
     fn kubelet_args(&self, mut args: Vec<String>) -> Vec<String> {
+        if self.withheld > 0 {
+            // The kubelet sees all of the machine's memory: what the node's container may not have is not to be given to pods.
+            args.push(format!("system-reserved=memory={}Ki", self.withheld.div_ceil(1024)));
+        }
         if self.legacy_cgroup && self.release.is_none_or(|release| release.minor() >= (1, 35)) {
             args.push("fail-cgroupv1=false".into());
         }
         args
+    }
+}
+
+impl K3s {
+    /// The flags of a server with so many bytes of memory, the profile's and the user's together.
+    pub fn server_config(&self, memory: u64) -> Map<String, Value> {
+        let mut config = self.profile.for_memory(memory).server_config();
+        self.config.iter().for_each(|(flag, value)| merge(&mut config, flag, value, Role::Server));
+        config
     }
 }
 
@@ -114,12 +129,13 @@ fn insert_list(config: &mut Map<String, Value>, flag: &str, items: &[String]) {
     }
 }
 
-/// The user's value over ours: scalars replace, lists are joined, `name=value` items replace those of their name.
-pub(super) fn merge(config: &mut Map<String, Value>, flag: &str, value: &Value, role: Role) {
+/// The user's value over ours: scalars replace, lists are joined, `name=value` items replace those of their name; what is to
+/// be disabled is the user's list alone, so that parts can be had again (`disable+` adds to ours).
+fn merge(config: &mut Map<String, Value>, flag: &str, value: &Value, role: Role) {
     if !super::flags::is_for(role, flag) {
         return;
     }
-    let (Some(Value::Array(ours)), theirs) = (config.get_mut(flag), items(value)) else {
+    let (Some(Value::Array(ours)), theirs) = (config.get_mut(flag).filter(|_| flag != "disable"), items(value)) else {
         config.insert(flag.into(), value.clone());
         return;
     };
@@ -144,20 +160,25 @@ mod tests {
     use super::*;
 
     fn settings(k3s: &K3s, role: Role) -> Map<String, Value> {
+        node_settings(k3s, role).config()
+    }
+
+    fn node_settings(k3s: &K3s, role: Role) -> NodeSettings<'_> {
+        static NAME: std::sync::LazyLock<NodeName> = std::sync::LazyLock::new(|| "pi1".parse().unwrap());
         NodeSettings {
             k3s,
             release: None,
             role,
-            name: &"pi1".parse().unwrap(),
+            name: &NAME,
             address: Ipv4Addr::new(10, 0, 0, 1),
             interface: Some("eth0"),
             labels: vec!["disk=ssd".into()],
             taints: &[],
             memory: 1 << 30,
+            withheld: 0,
             legacy_cgroup: true,
             server: Ipv4Addr::new(10, 0, 0, 1),
         }
-        .config()
     }
 
     fn with(config: Value) -> K3s {
@@ -175,6 +196,22 @@ mod tests {
         assert!(args.iter().any(|arg| arg.as_str().unwrap().starts_with("eviction-hard")), "ours is kept");
         assert_eq!(config["tls-san"], json!(["10.0.0.1", "pi.example"]));
         assert_eq!(config["flannel-iface"], json!("wlan0"));
+    }
+
+    #[test]
+    fn parts_that_are_left_out_can_be_had_again() {
+        let disabled = |config| settings(&with(config), Role::Server)["disable"].clone();
+        assert_eq!(disabled(json!({"disable": ["traefik"]})), json!(["traefik"]));
+        assert_eq!(disabled(json!({"disable": []})), json!([]));
+        assert!(disabled(json!({"disable+": ["coredns"]})).as_array().unwrap().contains(&json!("traefik")));
+    }
+
+    #[test]
+    fn memory_that_the_node_may_not_have_is_not_given_to_pods() {
+        let k3s = with(json!({}));
+        let config = NodeSettings { withheld: (100 << 20) + 1, ..node_settings(&k3s, Role::Agent) }.config();
+        let args = config["kubelet-arg"].as_array().unwrap();
+        assert!(args.contains(&json!("system-reserved=memory=102401Ki")), "{args:?}");
     }
 
     #[test]

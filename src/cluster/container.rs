@@ -24,6 +24,9 @@ pub struct ContainerSpec {
     /// Named volumes by the path they are mounted at. They are made together with the container and carry
     /// [`Self::labels`] too.
     pub volumes: BTreeMap<String, String>,
+    /// Bytes of memory that it may have with all that it runs; `None` is all that there is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
     /// Host paths mounted read-only at the same path.
     pub read_only_binds: Vec<String>,
 }

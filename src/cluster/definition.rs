@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{ClusterName, NodeName, Profile, Source};
+use super::{ClusterName, NodeName, Profile, Quantity, Source};
 use crate::host::Host;
 use crate::oci::Reference;
 
@@ -33,6 +33,8 @@ pub struct K3s {
     pub profile: Profile,
     /// The user's own flags, by k3s' names, over what k3arm sets.
     pub config: Map<String, Value>,
+    /// Variables of k3s' environment, over those of the profile; never a secret.
+    pub environment: BTreeMap<String, String>,
 }
 
 /// One machine of a cluster.
@@ -50,6 +52,15 @@ pub struct Member {
     pub labels: BTreeMap<String, String>,
     /// Kubernetes taints, `key=value:Effect`.
     pub taints: Vec<String>,
+    /// How much memory the node may have with all of its pods, if not all that there is.
+    pub memory: Option<Quantity>,
+}
+
+impl Member {
+    /// Bytes of memory that the node may have on a host with so many.
+    pub fn memory_of(&self, total: u64) -> u64 {
+        self.memory.map_or(total, |limit| limit.0.min(total))
+    }
 }
 
 /// What a node does.

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Cluster, ClusterName, K3s, Member, MembersError, NodeName, OWNED_FLAGS, Profile, Release, Role, Selector, Source,
-    flags,
+    Cluster, ClusterName, K3s, Member, MembersError, NodeName, OWNED_FLAGS, Profile, Quantity, Release, Role, Selector,
+    Source, flags,
 };
 use crate::host::{Destination, Host, HostName};
 use crate::oci::Reference;
@@ -61,6 +61,8 @@ struct K3sEntry {
     profile: Profile,
     #[serde(default)]
     config: Map<String, Value>,
+    #[serde(default)]
+    environment: BTreeMap<String, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -75,6 +77,8 @@ struct HostEntry {
     labels: BTreeMap<String, String>,
     #[serde(default)]
     taints: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<Quantity>,
 }
 
 /// Why a text is not a cluster file.
@@ -169,6 +173,7 @@ impl HostEntry {
             address: member.address,
             labels: member.labels.clone(),
             taints: member.taints.clone(),
+            memory: member.memory,
         }
     }
 
@@ -180,6 +185,7 @@ impl HostEntry {
             address: self.address,
             labels: self.labels,
             taints: self.taints,
+            memory: self.memory,
         }
     }
 }
@@ -192,7 +198,14 @@ impl K3sEntry {
             Source::Release(Selector::Channel(name)) => channel = Some(name.clone()),
             Source::Image(reference) => image = Some(reference.clone()),
         }
-        Self { version, channel, image, profile: k3s.profile, config: k3s.config.clone() }
+        Self {
+            version,
+            channel,
+            image,
+            profile: k3s.profile,
+            config: k3s.config.clone(),
+            environment: k3s.environment.clone(),
+        }
     }
 
     fn k3s(self) -> Result<K3s, FileError> {
@@ -203,7 +216,7 @@ impl K3sEntry {
             (None, None, Some(image)) => Source::Image(image),
             _ => return Err(FileError::Source),
         };
-        Ok(K3s { source, profile: self.profile, config: self.config })
+        Ok(K3s { source, profile: self.profile, config: self.config, environment: self.environment })
     }
 }
 
@@ -218,7 +231,7 @@ metadata: { name: home }
 k3s: { version: v1.36.2+k3s1, profile: small, config: { write-kubeconfig-mode: '0640' } }
 hosts:
   - { name: pi1, ssh: pi@pi1.local, role: server }
-  - { name: pi2, ssh: 'ssh://pi@10.0.0.12:2222', role: agent, labels: { disk: ssd }, taints: ['a=b:NoSchedule'] }
+  - { name: pi2, ssh: 'ssh://pi@10.0.0.12:2222', role: agent, labels: { disk: ssd }, taints: ['a=b:NoSchedule'], memory: 768Mi }
 ";
 
     #[test]
@@ -228,6 +241,7 @@ hosts:
         assert_eq!(cluster.k3s.source, Source::Release("v1.36.2+k3s1".parse().unwrap()));
         assert_eq!(cluster.members[1].labels["disk"], "ssd");
         assert_eq!(cluster.members[0].host.name.as_str(), "pi1");
+        assert_eq!(cluster.members[1].memory, Some(Quantity(768 << 20)));
     }
 
     #[test]

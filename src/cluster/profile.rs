@@ -3,6 +3,7 @@
 //! The figures behind the choices: k3s 1.36.3 with SQLite and all its parts holds 380 MiB of anonymous memory; without
 //! the parts and with `GOGC=50` 253 MiB, with `GOGC=25` 216 MiB. The parts and GOGC are the levers, the rest is small.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -47,13 +48,14 @@ impl Profile {
         }
     }
 
-    /// `GOGC` for k3s and the containerd it starts; `None` for Go's default.
-    pub fn gogc(self) -> Option<u32> {
-        match self {
-            Self::Tiny => Some(25),
-            Self::Small | Self::Standard => Some(50),
+    /// For k3s and the containerd it starts: how hard Go's garbage collector works.
+    pub fn environment(self) -> BTreeMap<String, String> {
+        let percent = match self {
+            Self::Tiny => Some("25"),
+            Self::Small | Self::Standard => Some("50"),
             Self::Auto | Self::Full => None,
-        }
+        };
+        percent.map(|percent| ("GOGC".to_string(), percent.to_string())).into_iter().collect()
     }
 
     /// Whether the parts of [`LEFT_OUT`] run.

@@ -90,6 +90,7 @@ fn body(spec: &ContainerSpec) -> ContainerCreateBody {
             }),
             mounts: Some(mounts(spec)),
             log_config: Some(small_log()),
+            memory: spec.memory.and_then(|bytes| i64::try_from(bytes).ok()),
             ..HostConfig::default()
         }),
         ..ContainerCreateBody::default()
@@ -143,6 +144,7 @@ pub(super) mod tests {
             environment: BTreeMap::from([("GOGC".into(), "50".into())]),
             labels: BTreeMap::from([(LABEL_CLUSTER.into(), "home".into())]),
             volumes: BTreeMap::from([("/etc/rancher".into(), "k3arm-home-pi1-etc".into())]),
+            memory: None,
             read_only_binds: vec!["/lib/modules".into()],
         }
     }

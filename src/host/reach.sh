@@ -1,36 +1,55 @@
-# Tries $targets from this machine: read only, as any user, with bash, or else nc. reach.rs reads what this prints.
-# A packet that is refused has come there and back. Lines are printed whole, so that tries side by side do not mix.
+# Tries $targets from this machine: read only, as any user, with bash, or else nc (TCP only). reach.rs reads what this prints.
+# What is refused has come there and back. Nothing counts as silent before it was waited for: a busy board takes its time.
+try_all='
 said() {
-    case $1 in
-        *efused*) echo "reach=$2 refused" ;;
-        *unreachable* | *"o route"* | *rohibited*) echo "reach=$2 unreachable" ;;
-        *) echo "reach=$2 silent" ;;
+    case $2 in
+        *efused*) echo "reach=$1 refused" ;;
+        *unreachable* | *"o route"* | *rohibited*) echo "reach=$1 unreachable" ;;
+        *) echo "reach=$1 silent" ;;
     esac
 }
-
 tcp() {
-    if command -v bash >/dev/null 2>&1; then
-        if words=$(timeout 2 bash -c "exec 3<>/dev/tcp/$1/$2" 2>&1); then echo "reach=tcp:$1:$2 open"; else said "$words" "tcp:$1:$2"; fi
-    elif command -v nc >/dev/null 2>&1; then
-        if words=$(timeout 2 nc -w 1 "$1" "$2" 2>&1 </dev/null); then echo "reach=tcp:$1:$2 open"; else said "$words" "tcp:$1:$2"; fi
-    fi
+    if words=$( { exec 3<>"/dev/tcp/$1/$2"; } 2>&1 ); then echo "reach=tcp:$1:$2 open"; else said "tcp:$1:$2" "$words"; fi
 }
-
-# What comes back for the first packet is told when the second one is sent.
+# A machine tells only once a second that nobody listens: it is asked twice.
 udp() {
-    if command -v bash >/dev/null 2>&1; then
-        words=$(timeout 2 bash -c "exec 3<>/dev/udp/$1/$2 && for n in 1 2 3; do echo >&3 || exit 1; sleep 0.4; done" 2>&1)
-        said "$words" "udp:$1:$2"
-    fi
+    exec 3<>"/dev/udp/$1/$2" || return
+    for attempt in 1 2; do
+        words=$( { echo >&3 && read -r -t 1.5 -u 3; } 2>&1 )
+        case $words in *[a-z]*) break ;; esac
+    done
+    said "udp:$1:$2" "$words"
 }
-
-echo k3arm-reach-1
-for target in $targets; do
+for target in $1; do
     place=${target#*:}
     case $target in
-        tcp:*) tcp "${place%:*}" "${place#*:}" & ;;
-        udp:*) udp "${place%:*}" "${place#*:}" & ;;
+        tcp:*) { tcp "${place%:*}" "${place#*:}" 2>/dev/null; } & ;;
+        udp:*) { udp "${place%:*}" "${place#*:}" 2>/dev/null; } & ;;
     esac
+    pending="$pending $!"
 done
-wait
+# Those that are still connecting after this time are killed, and have no answer.
+( sleep 5; kill $pending ) >/dev/null 2>&1 &
+wait $pending
+'
+
+echo k3arm-reach-1
+if command -v bash >/dev/null 2>&1; then
+    said=$(bash -c "$try_all" bash "$targets" 2>/dev/null)
+    [ -z "$said" ] || echo "$said"
+    for target in $targets; do
+        case $said in *"=$target "*) ;; *) echo "reach=$target silent" ;; esac
+    done
+elif command -v nc >/dev/null 2>&1; then
+    for target in $targets; do
+        place=${target#*:}
+        case $target in tcp:*) ;; *) continue ;; esac
+        words=$(nc -w 3 "${place%:*}" "${place#*:}" 2>&1 </dev/null) && { echo "reach=$target open"; continue; }
+        case $words in
+            *efused*) echo "reach=$target refused" ;;
+            *unreachable* | *"o route"* | *rohibited*) echo "reach=$target unreachable" ;;
+            *) echo "reach=$target silent" ;;
+        esac
+    done
+fi
 echo end

@@ -112,7 +112,8 @@ impl Probed {
 
     /// Bytes of memory of a cluster's server, where it has answered.
     fn server_memory(&self, cluster: &Cluster) -> Option<u64> {
-        Some(self.facts.get(&cluster.server()?.host.name)?.machine.memory_total)
+        let server = cluster.server()?;
+        Some(server.memory_of(self.facts.get(&server.host.name)?.machine.memory_total))
     }
 }
 

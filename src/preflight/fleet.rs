@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::host::CLOCK_TOLERANCE;
 use crate::cluster::{API_PORT, Cluster, Role};
-use crate::host::{Answer, Facts, Finding, HostName, Reach, Target, rules};
+use crate::host::{Answer, Facts, Finding, HostName, Reach, Severity, Target, rules};
 
 /// Of every kubelet.
 const KUBELET_PORT: u16 = 10250;
@@ -107,29 +107,21 @@ pub fn targets(cluster: Option<&Cluster>, fleet: &BTreeMap<HostName, Facts>) -> 
 /// What was tried between hosts. That nobody listens yet is an answer.
 fn unreachable(reach: &[Reach]) -> Vec<Finding> {
     let finding = |tried: &Reach| {
-        let Reach { from, to, address, port, udp, .. } = tried;
+        let Reach { from, to, address, port, udp, answer } = tried;
+        let why = match answer {
+            Answer::Open | Answer::Refused => return None,
+            Answer::Silent if *udp => {
+                let seen = format!("{to} ({address}) gives no answer to UDP {port}");
+                return Some(rules::UNANSWERED.on(from, seen));
+            }
+            Answer::Silent => "packets vanish on the way",
+            Answer::Unreachable => "there is no way",
+        };
         let protocol = if *udp { "UDP" } else { "TCP" };
-        match (tried.answer, udp) {
-            (Answer::Open | Answer::Refused, _) => None,
-            (Answer::Silent, true) => {
-                let seen = format!("{to} ({address}) gives no answer to {protocol} {port}");
-                Some(rules::UNANSWERED.on(from, seen))
-            }
-            (Answer::Silent, false) => {
-                let seen =
-                    format!("it does not reach {to} ({address}) at {protocol} {port}: packets vanish on the way");
-                Some(rules::UNREACHABLE.on(from, seen))
-            }
-            (Answer::Unreachable, _) => {
-                let seen = format!("it does not reach {to} ({address}) at {protocol} {port}: it has no way there");
-                Some(rules::UNREACHABLE.on(from, seen))
-            }
-        }
-        // The server reaches kubelets through their own connections to it, too: pods run without it.
-        .map(|finding| match *port {
-            API_PORT => finding,
-            _ => finding.at(crate::host::Severity::Warn),
-        })
+        let seen = format!("it does not reach {to} ({address}) at {protocol} {port}: {why}");
+        // The server has its own connection to every kubelet, too: pods run without this port.
+        let severity = if *port == KUBELET_PORT { Severity::Warn } else { rules::UNREACHABLE.severity };
+        Some(rules::UNREACHABLE.on(from, seen).at(severity))
     };
     reach.iter().filter_map(finding).collect()
 }

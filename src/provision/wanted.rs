@@ -73,8 +73,10 @@ pub struct WantedNode {
     pub image: ImageOnHost,
     /// What its own containerd is given before its first start.
     pub inside: Vec<ImageOnHost>,
-    /// Bytes of memory of the host.
+    /// Bytes of memory that it may have.
     pub memory: u64,
+    /// Bytes of memory of its host that it may not have.
+    withheld: u64,
     legacy_cgroup: bool,
     labels: Vec<String>,
     taints: Vec<String>,
@@ -115,6 +117,7 @@ impl Wanted {
             labels: node.labels.clone(),
             taints: &node.taints,
             memory: node.memory,
+            withheld: node.withheld,
             legacy_cgroup: node.legacy_cgroup,
             server: self.server_address,
         }
@@ -128,7 +131,9 @@ impl Wanted {
 
     fn environment(&self, node: &WantedNode) -> BTreeMap<String, String> {
         let profile = self.k3s.profile.for_memory(node.memory);
-        profile.gogc().map(|percent| ("GOGC".to_string(), percent.to_string())).into_iter().collect()
+        let mut environment = profile.environment();
+        environment.extend(self.k3s.environment.clone());
+        environment
     }
 
     fn labels(&self, node: &WantedNode, identity: &Identity) -> BTreeMap<String, String> {
@@ -157,6 +162,7 @@ impl Wanted {
             environment: self.environment(node),
             labels: self.labels(node, identity),
             volumes: volumes.into_iter().chain([images]).collect(),
+            memory: (node.withheld > 0).then_some(node.memory),
             read_only_binds: vec!["/lib/modules".into()],
             name,
         };
@@ -196,6 +202,7 @@ impl WantedNode {
             Some(name) => Ok(name.clone()),
             None => facts.machine.hostname.parse().map_err(|_| bad_hostname(member, facts)),
         };
+        let memory = member.memory_of(facts.machine.memory_total);
         let labels = member.labels.iter().map(|(key, value)| format!("{key}={value}"));
         Ok(Self {
             name: name?,
@@ -206,7 +213,8 @@ impl WantedNode {
             interface: facts.machine.interface.clone().filter(|_| member.address.is_none()),
             image: images.node.clone(),
             inside: images.inside.clone(),
-            memory: facts.machine.memory_total,
+            memory,
+            withheld: facts.machine.memory_total.saturating_sub(memory),
             legacy_cgroup: facts.machine.cgroup == CgroupVersion::V1,
             labels: labels.collect(),
             taints: member.taints.clone(),

@@ -70,6 +70,7 @@ fn spec(name: &str, image: &str, script: &str) -> ContainerSpec {
             ("/etc/rancher".into(), format!("k3arm-test-{name}-etc")),
             ("/var/lib/rancher/k3s".into(), format!("k3arm-test-{name}-data")),
         ]),
+        memory: None,
         read_only_binds: vec!["/lib/modules".into()],
     }
 }

@@ -7,8 +7,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::super::config::merge;
-use super::super::{K3s, Role};
+use super::super::K3s;
 use crate::oci::Reference;
 
 /// A part of k3s that comes as an image.
@@ -89,8 +88,7 @@ pub(super) struct Parts {
 impl Parts {
     pub(super) fn of(k3s: &K3s, server_memory: u64) -> Self {
         let profile = k3s.profile.for_memory(server_memory);
-        let mut flags = profile.server_config();
-        k3s.config.iter().for_each(|(flag, value)| merge(&mut flags, flag, value, Role::Server));
+        let flags = k3s.server_config(server_memory);
         let registry = text(&flags, "system-default-registry");
         let of_argument = |argument: &String| {
             let (name, image) = argument.trim_start_matches('-').split_once('=')?;

@@ -90,8 +90,10 @@ fn the_profile_decides_by_the_servers_memory() {
     assert_eq!(started(&images, &auto, 4 * GIB), ALL);
     assert_eq!(started(&images, &auto, GIB), ["coredns-coredns", "pause"]);
     assert_eq!(started(&images, &k3s(Profile::Small, json!({})), 4 * GIB), ["coredns-coredns", "pause"]);
-    let dns_off = k3s(Profile::Tiny, json!({"disable": "coredns"}));
+    let dns_off = k3s(Profile::Tiny, json!({"disable+": "coredns"}));
     assert_eq!(started(&images, &dns_off, GIB), ["pause"], "the user's items and the profile's");
+    let only = k3s(Profile::Tiny, json!({"disable": ["coredns", "metrics-server", "local-storage"]}));
+    assert_eq!(started(&images, &only, GIB), ["klipper-lb", "pause"], "the user's list alone");
 }
 
 #[test]
