@@ -11,7 +11,7 @@ $texts[0] as $texts
        written_per_minute: of(.written_per_minute), ready_seconds: (of(.ready_milliseconds) / 1000)})
 | (map(select(.setting == "k3d")) | .[0].anonymous_median) as $base
 | map(. + {ratio: (if $base == null then null else .anonymous_median / $base end)})
-| sort_by([.setting] | inside(["agent"]), .anonymous_median)
+| sort_by((.setting == "agent"), .anonymous_median)
 | if $output == "json" then . else
     "| Setting | machine | runs | anonymous MiB, median (of each run), peak | to k3d's | MiB left, median, least | CPU % of one core | MB written a minute | Ready after | pods |",
     "|---|---|---|---|---|---|---|---|---|---|",

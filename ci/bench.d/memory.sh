@@ -77,7 +77,8 @@ memory_cluster() {
     # k3arm has waited for its nodes; the other one is waited for here, by the same sign.
     wait_for 1200 memory_node_is_ready "$setting" || return
     ready=$(($(now) - begun))
-    memory_pod "$setting" || return
+    # The first ones are refused: the namespace gets its service account a moment later.
+    wait_for 300 memory_pod "$setting" || return
     [[ $place == namespace ]] || wait_for 900 memory_pods_run "$setting"
     pods=$(memory_pods_running "$setting")
 }
@@ -100,23 +101,24 @@ memory_k3d() {
         "$registry/rancher/k3s:$(memory_tag)" server "${arguments[@]}" >>"$work/log" 2>&1
 }
 
-# The API as its administrator, from the lab's own place: with the certificate of the kubeconfig.
+# The API as its administrator, from the lab's own place, with the certificate that k3s writes into its own file.
 memory_kubeconfig() {
-    local key file=$work/kubeconfig
-    if [[ $1 == k3d ]]; then
-        wait_for 600 memory_k3d_kubeconfig
-    else
-        cp "$lab/kubeconfig" "$file"
-    fi || return
+    local key
+    wait_for 600 memory_kubeconfig_read "$1" || return
     for key in certificate-authority-data client-certificate-data client-key-data; do
-        sed -nE "s/^ *$key: *//p" "$file" | head -n 1 | tr -d '"' | base64 -d >"$work/$key" || return
+        sed -nE "s/^ *$key: *//p" "$work/kubeconfig" | base64 -d >"$work/$key" || return
     done
 }
-memory_k3d_kubeconfig() { host_run "$target" cat /var/tmp/bench-k3d/k3s.yaml >"$work/kubeconfig" 2>/dev/null && grep -q client-key-data "$work/kubeconfig"; }
+memory_kubeconfig_read() {
+    local server
+    server=$(memory_server "$1")
+    # shellcheck disable=SC2016 # the host's shell
+    host_run "$server" sh -c 'docker exec "$(docker ps --quiet --filter name=bench)" cat /etc/rancher/k3s/k3s.yaml' >"$work/kubeconfig" 2>/dev/null &&
+        grep -q client-key-data "$work/kubeconfig"
+}
 memory_api() {
-    local setting=$1
     in_network curl -sf --max-time 60 --cacert "$work/certificate-authority-data" --cert "$work/client-certificate-data" --key "$work/client-key-data" \
-        --resolve "bench.invalid:6443:$(address_of "$(memory_server "$setting")")" "https://$(address_of "$(memory_server "$setting")"):6443$2" "${@:3}"
+        "https://$(address_of "$(memory_server "$1")"):6443$2" "${@:3}"
 }
 memory_node_is_ready() {
     memory_api "$1" /api/v1/nodes | jq -e '.items | length > 0 and all(.status.conditions | any(.type == "Ready" and .status == "True"))' >/dev/null
@@ -146,12 +148,13 @@ memory_watch_node() {
     say "$1, run $2: Ready after $((ready / 1000)) s; ${pods:-no pods}; watching for $minutes minutes"
     # shellcheck disable=SC2016 # the host's shell
     host_run "$target" sh -c '
-        for root in /sys/fs/cgroup /sys/fs/cgroup/memory; do
-            group=$(find "$root" -maxdepth 4 -type d -name "*$1*" 2>/dev/null | head -n 1)
-            [ -z "$group" ] || break
+        # The container has one group on cgroup v2, and one in each hierarchy on v1.
+        group="" accounting=""
+        for found in $(find /sys/fs/cgroup -maxdepth 5 -type d -name "*$1*" 2>/dev/null); do
+            [ -n "$group" ] || [ ! -e "$found/memory.stat" ] || group=$found
+            [ -n "$accounting" ] || [ ! -e "$found/cpuacct.usage" ] || accounting=$found
         done
-        accounting=$(find /sys/fs/cgroup /sys/fs/cgroup/cpuacct /sys/fs/cgroup/cpu,cpuacct -maxdepth 4 -type d -name "*$1*" 2>/dev/null |
-            while read -r at; do if [ -e "$at/cpuacct.usage" ] || [ -e "$at/cpu.stat" ]; then echo "$at"; fi; done | head -n 1)
+        accounting=${accounting:-$group}
         end=$(($(date +%s) + $2 * 60))
         while [ "$(date +%s)" -lt "$end" ]; do
             anonymous=$(sed -nE "s/^(anon|total_rss) //p" "$group/memory.stat" | head -n 1)

@@ -133,7 +133,8 @@ system() {
     case $(od -An -tu1 -j4 -N1 /bin/sh 2>/dev/null) in *1) say bits 32 ;; *2) say bits 64 ;; esac
     say iptables "$(iptables --version 2>/dev/null)"
     if [ -e /sys/module/iptable_nat ] || [ -e /sys/module/iptable_filter ]; then say legacy_tables yes; fi
-    first_line /proc/sys/fs/inotify/max_user_instances inotify
+    # A shell reads byte by byte, and gets no more than one from /proc/sys.
+    say inotify "$(cat /proc/sys/fs/inotify/max_user_instances 2>/dev/null)"
     for file in /boot/firmware/cmdline.txt /boot/armbianEnv.txt /boot/extlinux/extlinux.conf /boot/cmdline.txt /etc/default/grub; do
         if [ -f "$file" ]; then say boot_config "$file"; break; fi
     done

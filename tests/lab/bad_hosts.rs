@@ -8,7 +8,7 @@ use crate::lab::{Lab, NOBODY, Undo, ci, image, release};
 use crate::scenario;
 
 /// The engine of this host gets a disk that is too small, until the value is dropped.
-fn small_disk(lab: &Lab, name: &str) -> Undo {
+pub(crate) fn small_disk(lab: &Lab, name: &str) -> Undo {
     let host = lab.host(name).clone();
     ci(&["engine", name, "stop"]);
     let undo = Undo::script(

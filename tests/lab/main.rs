@@ -13,6 +13,7 @@ mod by_load;
 mod causes;
 mod causes_at_start;
 mod channels;
+mod check;
 mod cluster_file;
 mod create;
 mod cuts;

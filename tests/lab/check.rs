@@ -1,0 +1,178 @@
+//! What is wrong with hosts is found before anything is changed, named by its code, and can be mended.
+
+use std::collections::BTreeSet;
+
+use crate::bad_hosts::small_disk;
+use crate::forwarding::sshd;
+use crate::host::Host;
+use crate::k3arm::{Home, Ran};
+use crate::lab::{Undo, ci, release};
+use crate::scenario;
+
+/// `host check` of these hosts, as JSON.
+fn check(hosts: &[&str], options: &[&str]) -> Ran {
+    let mut arguments = vec!["host", "check", "-o", "json"];
+    arguments.extend(hosts.iter().flat_map(|host| ["--host", host]));
+    arguments.extend(options);
+    Home::new().k3arm(&arguments)
+}
+
+/// `severity code` of what was found on a host, without what this machine's kernel gives all of its namespace hosts.
+fn found(ran: &Ran, host: &str) -> BTreeSet<String> {
+    let json = ran.json();
+    let findings = json["findings"].as_array().expect("findings").iter();
+    let of_host = findings.filter(|finding| finding["host"] == host);
+    let words = of_host.map(|finding| {
+        let word = |key: &str| finding[key].as_str().unwrap_or_default();
+        assert!(word("why").len() > 20 && word("hint").len() > 10, "{finding}");
+        format!("{} {}", word("severity"), word("code"))
+    });
+    let everywhere = ["note legacy-cgroup", "note iptables-mixed", "warn inotify"];
+    words.filter(|word| !everywhere.contains(&word.as_str())).collect()
+}
+
+fn set(words: &[&str]) -> BTreeSet<String> {
+    words.iter().map(ToString::to_string).collect()
+}
+
+scenario! {
+    fn good_hosts_have_nothing_against_them(lab) {
+        let before = lab.snapshots();
+        let ran = check(&["h1", "h2", "h3"], &[]).exits(0);
+        println!("three hosts in {:.1?}", ran.took);
+        for host in ["h1", "h2", "h3"] {
+            assert_eq!(found(&ran, host), set(&[]), "{}", ran.all());
+        }
+        let json = ran.json();
+        let reach = json["reach"].as_array().expect("what was tried between hosts");
+        assert_eq!(reach.len(), 18, "three ports of each of the others: {}", ran.all());
+        assert!(reach.iter().all(|tried| tried["answer"] == "refused"), "{}", ran.all());
+        let listed = Home::new().k3arm(&["host", "list", "--host", "h1", "--host", "h2"]).exits(0);
+        assert!(listed.stdout.contains("20.10") && listed.stdout.contains("26.1") && listed.stdout.contains("10.66.0.12"));
+        assert_eq!(lab.snapshots(), before);
+    }
+}
+
+scenario! {
+    fn a_fault_of_a_host_is_named(lab) {
+        let host = lab.host("h4");
+        assert_eq!(found(&check(&["guest@h3", "h1"], &[]).exits(3), "h3"), set(&["refuse engine-denied"]));
+        {
+            ci(&["engine", "h4", "stop"]);
+            let _engine = Undo::script(host, "rm -f /run/lab/engine.off; kill -HUP 1; for i in $(seq 100); do docker version >/dev/null 2>&1 && exit; sleep 0.1; done");
+            let ran = check(&["h4", "h1"], &[]).exits(3);
+            assert_eq!(found(&ran, "h4"), set(&["refuse engine-missing"]), "{}", ran.all());
+            assert_eq!(found(&ran, "h1"), set(&[]), "the others are looked at: {}", ran.all());
+        }
+        {
+            let _listener = Undo::script(host, "pkill -f 'LocalPort => 644[3]'");
+            host.sh("perl -MIO::Socket::INET -e 'IO::Socket::INET->new(Listen => 1, LocalPort => 6443) && sleep 300' >/dev/null 2>&1 </dev/null & \
+                     for i in $(seq 100); do ss -Hlnt | grep -q ':6443 ' && exit; sleep 0.1; done; exit 1");
+            assert_eq!(found(&check(&["h4"], &[]).exits(3), "h4"), set(&["refuse port-taken"]));
+        }
+        {
+            let _sshd = sshd(host, "AllowTcpForwarding no");
+            assert_eq!(found(&check(&["h4"], &[]).exits(0), "h4"), set(&["note forwarding"]));
+        }
+        let _full = small_disk(&lab, "h4");
+        assert_eq!(found(&check(&["h4"], &[]).exits(0), "h4"), set(&["warn disk-low"]));
+    }
+}
+
+scenario! {
+    fn what_a_firewall_drops_is_found_before_a_cluster_is_made(lab) {
+        let host = lab.host("h4");
+        let _open = Undo::script(host, "iptables -D INPUT -p tcp --dport 6443 -j DROP; iptables -D INPUT -p udp --dport 8472 -j DROP");
+        host.sh("iptables -I INPUT -p tcp --dport 6443 -j DROP; iptables -I INPUT -p udp --dport 8472 -j DROP");
+        let ran = check(&["h1", "h4"], &[]).exits(3);
+        assert_eq!(found(&ran, "h1"), set(&["refuse unreachable", "note unanswered"]), "{}", ran.all());
+        assert_eq!(found(&ran, "h4"), set(&[]), "{}", ran.all());
+        assert_eq!(found(&check(&["h1", "h4"], &["--ignore", "unreachable"]).exits(0), "h1"), set(&["warn unreachable", "note unanswered"]));
+        let (home, release) = (Home::new(), release());
+        let before = lab.snapshots();
+        let ran = home.k3arm(&["cluster", "create", "home", "--k3s", &release, "--server", "h4", "--agent", "h1"]).exits(3);
+        let error = ran.error("h1: it does not reach h4 (10.66.0.14) at TCP 6443");
+        assert!(error.contains("[unreachable]") && ran.stderr.contains("nothing was changed"), "{error}");
+        assert_eq!(lab.snapshots(), before);
+        // An agent needs no way to itself at that port.
+        home.k3arm(&["cluster", "create", "home", "--k3s", &release, "--server", "h1", "--agent", "h4", "--dry-run"]).exits(0);
+    }
+}
+
+scenario! {
+    /// Only what was asked for by name, over sudo, and only what is wrong.
+    fn a_user_is_let_to_docker_by_prepare(lab) {
+        let host = lab.host("h4");
+        let prepare = |host: &str, options: &[&str]| Home::new().k3arm(&[&["host", "prepare", "--host", host], options].concat());
+        // Tests share this kernel's own settings.
+        host.sh("echo 512 > /proc/sys/fs/inotify/max_user_instances");
+        assert!(prepare("h4", &[]).exits(0).stdout.contains("nothing to do"));
+        let _member = Undo::script(host, "usermod -aG docker pi");
+        host.sh("gpasswd -d pi docker");
+        assert_eq!(found(&check(&["h4"], &[]).exits(3), "h4"), set(&["refuse engine-denied"]));
+        let groups = || host.sh("id -nG pi");
+        assert!(prepare("h4", &["--dry-run"]).exits(0).stdout.contains("add user pi to group docker"));
+        assert!(!groups().contains("docker"), "a dry run changes nothing");
+        prepare("h4", &[]).exits(0).tells("add user pi to group docker");
+        assert!(groups().contains("docker"));
+        assert_eq!(found(&check(&["h4"], &[]).exits(0), "h4"), set(&[]));
+        let refused = prepare("guest@h4", &[]).exits(1);
+        assert!(refused.error("h4: could not add user guest to group docker").contains("sudo"), "{}", refused.all());
+    }
+}
+
+/// Where a Pi's firmware reads the kernel's arguments.
+const CMDLINE: &str = "/boot/firmware/cmdline.txt";
+
+fn boot_id(machine: &Host) -> String {
+    machine.sh("cat /proc/sys/kernel/random/boot_id")
+}
+
+scenario! {
+    /// A kernel without the memory controller, and a clock of another day, on a machine that has a kernel and a clock.
+    fn a_kernel_without_memory_accounting_is_found_and_mended(lab) {
+        let machine = lab.machine();
+        let _again = Undo::script(&machine, &format!("rm -f {CMDLINE}*; busybox hwclock -s -u"));
+        machine.sh(&format!("mkdir -p /boot/firmware; rm -f {CMDLINE}*; echo 'console=tty1 root=PARTUUID=1-02 rootwait' > {CMDLINE}; sync"));
+        ci(&["power-cut", "a1"]);
+        ci(&["power-on", "a1", "cgroup_disable=memory"]);
+        let ran = check(&["a1"], &[]).exits(3);
+        assert!(found(&ran, "a1").contains("refuse cgroup"), "{}", ran.all());
+        let finding = ran.json()["findings"][0].clone();
+        assert!(finding["message"].as_str().is_some_and(|seen| seen.contains("memory") && seen.contains("cgroup_disable=memory")), "{finding}");
+        assert!(finding["hint"].as_str().is_some_and(|hint| hint.contains(CMDLINE)), "{finding}");
+
+        let release = release();
+        let created = Home::new().k3arm(&["cluster", "create", "home", "--k3s", &release, "--server", "h1", "--agent", "a1"]).exits(3);
+        created.error("a1: its kernel has these cgroup controllers switched off: memory");
+        assert_eq!(machine.containers() + &lab.host("h1").containers(), "");
+
+        let before = boot_id(&machine);
+        let planned = Home::new().k3arm(&["host", "prepare", "--host", "a1", "--dry-run"]).exits(0);
+        assert!(planned.stdout.contains(&format!("append cgroup_enable=memory to {CMDLINE}")), "{}", planned.all());
+        assert!(planned.stdout.contains("a1 needs a reboot"), "{}", planned.all());
+        assert_eq!(machine.sh(&format!("ls {CMDLINE}*")), CMDLINE, "a dry run changes nothing");
+        let prepared = Home::new().k3arm(&["host", "prepare", "--host", "a1", "--reboot", "--timeout", "3m"]).exits(0);
+        println!("prepared and back in {:.1?}", prepared.took);
+        assert_ne!(boot_id(&machine), before, "{}", prepared.all());
+        assert_eq!(machine.sh(&format!("cat {CMDLINE}")), "console=tty1 root=PARTUUID=1-02 rootwait cgroup_enable=memory");
+        assert_eq!(machine.sh(&format!("cat {CMDLINE}.before-k3arm")), "console=tty1 root=PARTUUID=1-02 rootwait");
+
+        ci(&["power-cut", "a1"]);
+        ci(&["power-on", "a1"]);
+        machine.sh("date -s '2 days ago'");
+        let ran = check(&["a1", "h1"], &[]).exits(3);
+        assert!(found(&ran, "a1").contains("refuse clock"), "{}", ran.all());
+        assert!(ran.stdout.contains("clocks-apart"), "{}", ran.all());
+        machine.sh("busybox hwclock -s -u");
+        check(&["a1"], &[]).exits(0);
+    }
+}
+
+scenario! {
+    fn a_code_that_is_none_is_a_wrong_command_line(_lab) {
+        let ran = Home::new().k3arm(&["host", "check", "--host", "h1", "--ignore", "cgroups"]).exits(2);
+        assert!(ran.stderr.contains("did you mean cgroup?"), "{}", ran.all());
+        Home::new().k3arm(&["host", "check", "--explain", "clock"]).exits(0).tells("Certificates are dated by it");
+    }
+}
