@@ -143,10 +143,14 @@ pub async fn try_ports(connection: &Connection, targets: &[Target]) -> Vec<Reach
 }
 
 async fn facts(host: &Host, session: &Session, engine: &Engine, mut machine: MachineFacts) -> Result<Facts, Failure> {
-    let asked = tokio::try_join!(engine.facts(), engine.nodes(), engine.volumes(), engine.holders());
-    let (mut engine, nodes, volumes, holders) = asked.map_err(|e| Failure::new(&e, e.hint()).on(&host.name))?;
+    let itself = async {
+        let mut facts = engine.facts().await?;
+        facts.disk = disk(session, &facts.root_dir).await.unwrap_or_default();
+        Ok(facts)
+    };
+    let asked = tokio::try_join!(itself, engine.nodes(), engine.volumes(), engine.holders());
+    let (engine, nodes, volumes, holders) = asked.map_err(|e| Failure::new(&e, e.hint()).on(&host.name))?;
     machine.forget_k3s_in(nodes.iter().map(|node| node.id.as_str()));
-    engine.disk = disk(session, &engine.root_dir).await.unwrap_or_default();
     Ok(Facts {
         machine,
         engine,

@@ -124,6 +124,7 @@ async fn look(host: &Host, environment: &Environment) -> Result<Looked, Failure>
     })?;
     let session = reached.session.clone();
     let round_trip = session.round_trip_time().await.ok().flatten();
+    let (opened, can_reverse) = tokio::join!(reached.open(), session.can_reverse());
     let checked = |machine| CheckedHost {
         name: host.name.clone(),
         destination: host.destination.clone(),
@@ -133,9 +134,9 @@ async fn look(host: &Host, environment: &Environment) -> Result<Looked, Failure>
         can_reverse: None,
         round_trip: round_trip.map(|time| (time.as_secs_f64() * 10_000.0).round() / 10.0),
     };
-    match reached.open().await {
+    match opened {
         Ok((connection, mut facts)) => {
-            facts.can_reverse = session.can_reverse().await.ok();
+            facts.can_reverse = can_reverse.ok();
             let host = CheckedHost {
                 engine: Some(facts.engine.clone()),
                 nodes: facts.nodes.clone(),
