@@ -1,7 +1,8 @@
 # Appends the argument to $file, which must stay one line: the firmware reads no other.
-set -e
+set -ef
 argument=cgroup_enable=memory
-line=$(cat "$file")
+file=$(readlink -f "$file")
+line=$(tr -d '\r' < "$file")
 case $line in
     '') echo "$file is empty" >&2; exit 1 ;;
     *'
@@ -14,5 +15,7 @@ done
 [ -e "$file.before-k3arm" ] || cp -p "$file" "$file.before-k3arm"
 printf '%s%s\n' "$words" "$argument" > "$file.k3arm-new"
 sync
+# The disk may be full.
+[ "$(cat "$file.k3arm-new")" = "$words$argument" ]
 mv "$file.k3arm-new" "$file"
 sync

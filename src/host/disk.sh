@@ -2,7 +2,7 @@
 say() { if [ -n "$2" ]; then printf '%s=%s\n' "$1" "$2"; fi; }
 
 echo k3arm-disk-1
-line=$(df -Pk -- "$place" 2>/dev/null | tail -n 1)
+line=$(timeout 5 df -Pk -- "$place" 2>/dev/null | tail -n 1)
 say df "$line"
 at=${line##*% } filesystem='' node=''
 # mountinfo: ID, parent, major:minor, root, mount point, options … - file system, source, options. The last one counts.

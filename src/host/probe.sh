@@ -7,6 +7,9 @@ ports='094B 094C 192B 192C 2118 2808 2809 280A 2810 2811 2812 2813'
 say() { if [ -n "$2" ]; then printf '%s=%s\n' "$1" "$2"; fi; }
 first_line() { if [ -r "$1" ]; then read -r line < "$1" && say "$2" "$line"; fi; }
 
+# What may wait for a service or a server that does not answer.
+ask() { timeout 3 "$@" 2>/dev/null; }
+
 kernel() {
     say hostname "$(uname -n)"
     say arch "$(uname -m)"
@@ -113,14 +116,14 @@ socket() {
 
 board() {
     for file in /proc/device-tree/model /sys/class/dmi/id/product_name; do
-        if [ -r "$file" ]; then say board "$(tr -d '\0' < "$file" 2>/dev/null)"; break; fi
+        if [ -r "$file" ]; then say board "$(tr -d '\000-\037\177' < "$file" 2>/dev/null)"; break; fi
     done
     say cores "$(grep -c '^processor' /proc/cpuinfo)"
     while read -r name kib _; do
         if [ "$name" = KernelPageSize: ]; then say page_kib "$kib"; break; fi
     done 2>/dev/null < /proc/self/smaps
     first_line /sys/class/thermal/thermal_zone0/temp millidegrees
-    throttled=$(vcgencmd get_throttled 2>/dev/null)
+    throttled=$(ask vcgencmd get_throttled)
     say throttled "${throttled#throttled=}"
 }
 
@@ -143,9 +146,9 @@ system() {
     done
     if grep -q '^ENABLED=yes' /etc/ufw/ufw.conf 2>/dev/null; then say firewall ufw; fi
     if [ -d /run/systemd/system ]; then
-        if systemctl -q is-active firewalld 2>/dev/null; then say firewall firewalld; fi
-        say at_boot "$(systemctl is-enabled docker.service 2>/dev/null)"
-        say synchronised "$(timedatectl show -p NTPSynchronized --value 2>/dev/null)"
+        if ask systemctl -q is-active firewalld; then say firewall firewalld; fi
+        say at_boot "$(ask systemctl is-enabled docker.service)"
+        say synchronised "$(ask timedatectl show -p NTPSynchronized --value)"
     fi
 }
 
@@ -165,7 +168,7 @@ modules() {
 swaps() {
     while read -r name kind kib _; do
         case $kind in
-            file) name=$(df -P "$name" 2>/dev/null | while read -r device _; do echo "$device"; done | tail -n 1) ;;
+            file) name=$(ask df -P "$name" | while read -r device _; do echo "$device"; done | tail -n 1) ;;
             partition) ;;
             *) continue ;;
         esac
