@@ -56,6 +56,31 @@ scenario! {
 }
 
 scenario! {
+    /// A node gets the memory that it may have, and Kubernetes is told what its pods may not; the user's variables win.
+    fn a_nodes_memory_is_limited_and_its_variables_are_the_users(lab) {
+        let home = Home::new();
+        let text = file("{ disable: [traefik] }")
+            .replace("role: agent", "role: agent, memory: 400Mi")
+            .replace("profile: tiny", "profile: tiny\n  environment: { GOGC: '33' }");
+        let created = create(&home, &text, &[]).exits(0);
+        let note = "profile tiny, for the server's 1024 MiB: no Ingress controller, NetworkPolicy is not enforced";
+        assert!(created.stderr.contains(note), "only what the user left out of the parts: {}", created.all());
+        let (server, agent) = (lab.host("h1"), lab.host("h2"));
+        assert_eq!(agent.inspect("k3arm-file-two", "{{.HostConfig.Memory}}"), (400 << 20).to_string());
+        assert_eq!(server.inspect("k3arm-file-one", "{{.HostConfig.Memory}}"), "0");
+        let config = |host: &crate::host::Host, node: &str| {
+            host.sh(&format!("cat {}", host.volume_path(&format!("k3arm-file-{node}-etc"), "k3s/config.yaml")))
+        };
+        let reserved = format!("system-reserved=memory={}Ki", (1024 - 400) << 10);
+        assert!(config(agent, "two").contains(&reserved), "{}", config(agent, "two"));
+        assert!(!config(server, "one").contains("system-reserved"));
+        assert!(config(server, "one").contains(r#""disable": ["traefik"]"#), "{}", config(server, "one"));
+        assert!(server.inspect("k3arm-file-one", "{{json .Config.Env}}").contains(r#""GOGC=33""#));
+        create(&home, &text, &[]).exits(0).tells("nothing was changed");
+    }
+}
+
+scenario! {
     /// A flag that k3s does not know is only warned of, before and by k3s itself; it never reaches an agent, which would end.
     fn an_unknown_flag_is_a_warning(lab) {
         let home = Home::new();
