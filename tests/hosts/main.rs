@@ -5,11 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use k3arm::host::{DiskFacts, EngineFacts, Facts, HostName, ImageStore, Medium, parse_machine};
-use k3arm::preflight::{Purpose, node_findings};
+use k3arm::host::{
+    Answer, DiskFacts, EngineFacts, Facts, HostName, ImageStore, Listener, Medium, Reach, parse_machine,
+};
+use k3arm::preflight::{Purpose, fleet_findings, node_findings, targets};
 
 /// When all of them were asked.
 const ASKED: u64 = 1_795_712_802;
@@ -95,6 +98,50 @@ fn every_host_gives_its_findings() {
         let codes: BTreeSet<String> = found.iter().map(|finding| finding.code.to_string()).collect();
         assert_eq!(codes, sample.findings, "{}: {found:#?}", sample.name);
     }
+}
+
+/// Two hosts that have nothing against each other, and then what may be: a cloned card, a wrong clock, another network.
+#[test]
+fn hosts_are_compared_with_each_other() {
+    let sample = samples().into_iter().find(|sample| sample.name.starts_with("emulated-arm64")).expect("it is there");
+    let host = |name: &str, last: u8| {
+        let mut facts = sample.facts();
+        facts.machine.hostname = name.into();
+        facts.machine.address = Some(IpAddr::from([10, 66, 0, last]));
+        facts.engine.id = format!("engine-{name}");
+        (HostName::new(name), facts)
+    };
+    let good: BTreeMap<HostName, Facts> = [host("pi1", 11), host("pi2", 12)].into();
+    let codes = |change: &dyn Fn(&mut Facts), reach: &[Reach]| {
+        let mut fleet = good.clone();
+        change(fleet.get_mut(&HostName::new("pi2")).expect("it is there"));
+        let found = fleet_findings(&fleet, reach);
+        found.iter().map(|finding| format!("{} {}", finding.severity, finding.code)).collect::<Vec<_>>()
+    };
+    assert_eq!(codes(&|_| {}, &[]), Vec::<String>::new());
+    assert_eq!(codes(&|facts| facts.engine.id = "engine-pi1".into(), &[]), ["error same-engine"]);
+    assert_eq!(codes(&|facts| facts.machine.hostname = "pi1".into(), &[]), ["warning same-hostname"]);
+    assert_eq!(codes(&|facts| facts.machine.clock_offset = -6, &[]), ["warning clocks-apart"]);
+    assert_eq!(codes(&|facts| facts.machine.mtu = Some(1400), &[]), ["warning mtu"]);
+    let elsewhere = |facts: &mut Facts| facts.machine.address = Some(IpAddr::from([10, 67, 0, 12]));
+    assert_eq!(codes(&elsewhere, &[]), ["note networks"]);
+    let tried = |port, udp, answer| {
+        let (from, to, address) = (HostName::new("pi1"), HostName::new("pi2"), [10, 66, 0, 12].into());
+        [Reach { from, to, address, port, udp, answer }]
+    };
+    for answer in [Answer::Open, Answer::Refused] {
+        assert_eq!(codes(&|_| {}, &tried(6443, false, answer)), Vec::<String>::new());
+    }
+    assert_eq!(codes(&|_| {}, &tried(6443, false, Answer::Silent)), ["error unreachable"]);
+    assert_eq!(codes(&|_| {}, &tried(10250, false, Answer::Unreachable)), ["warning unreachable"]);
+    assert_eq!(codes(&|_| {}, &tried(8472, true, Answer::Silent)), ["note unanswered"]);
+    let ports =
+        |fleet: &BTreeMap<HostName, Facts>| -> Vec<usize> { targets(None, fleet).values().map(Vec::len).collect() };
+    assert_eq!(ports(&good), [3, 3], "API server, kubelet and vxlan of the other one");
+    let mut vxlan = good.clone();
+    let there = vxlan.get_mut(&HostName::new("pi2")).expect("it is there");
+    there.machine.listeners.push(Listener { port: 8472, udp: true });
+    assert_eq!(ports(&vxlan), [2, 3], "the kernel's vxlan does not answer");
 }
 
 #[test]
