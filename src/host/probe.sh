@@ -172,6 +172,12 @@ swaps() {
             partition) ;;
             *) continue ;;
         esac
+        # Older systems call the device of their root so.
+        if [ "$name" = /dev/root ]; then
+            while read -r _ _ number _ mount _; do
+                if [ "$mount" = / ]; then device=$(readlink "/sys/dev/block/$number"); name=/dev/${device##*/}; fi
+            done < /proc/self/mountinfo
+        fi
         say swap "$kib $name"
     done 2>/dev/null < /proc/swaps
 }
