@@ -11,7 +11,7 @@ use crate::host::text;
 use crate::wait::until;
 
 /// No command of these scenarios takes longer, unless it hangs.
-const LONGEST: Duration = Duration::from_secs(180);
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// A user's own files: k3arm's folders and the kubeconfig.
 pub(crate) struct Home {

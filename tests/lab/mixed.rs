@@ -17,7 +17,7 @@ use crate::wait::until;
 const FLEET: [&str; 4] = ["h1", "h2", "h3", "a1"];
 
 /// How long a machine may take from its plug to a Ready node: a boot, an engine, a k3s, all of them emulated.
-const BACK: Duration = Duration::from_secs(180);
+const BACK: Duration = Duration::from_secs(300);
 
 /// Pulls the plug, and puts it in again.
 fn power_cut(host: &Host) {
