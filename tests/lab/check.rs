@@ -74,6 +74,15 @@ scenario! {
             let _sshd = sshd(host, "AllowTcpForwarding no");
             assert_eq!(found(&check(&["h4"], &[]).exits(0), "h4"), set(&["note forwarding"]));
         }
+        {
+            // Debian has no such version any more: the host says that it has it, and does all else with its own.
+            let old = "/usr/local/bin/iptables";
+            let _iptables = Undo::script(host, &format!("rm -f {old}"));
+            host.sh(&format!("printf '%s\\n' '#!/bin/sh' 'case $1 in --version) echo \"iptables v1.8.2 (nf_tables)\" ;; *) exec /usr/sbin/iptables \"$@\" ;; esac' > {old}; chmod 755 {old}"));
+            let ran = check(&["h4"], &[]).exits(0);
+            assert_eq!(found(&ran, "h4"), set(&["warn iptables"]));
+            assert!(ran.stdout.contains("its iptables is 1.8.2"), "{}", ran.all());
+        }
         let _full = small_disk(&lab, "h4");
         assert_eq!(found(&check(&["h4"], &[]).exits(0), "h4"), set(&["warn disk-low"]));
     }
