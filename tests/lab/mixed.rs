@@ -19,10 +19,13 @@ const FLEET: [&str; 4] = ["h1", "h2", "h3", "a1"];
 /// How long a machine may take from its plug to a Ready node: a boot, an engine, a k3s, all of them emulated.
 const BACK: Duration = Duration::from_secs(300);
 
-/// Pulls the plug, and puts it in again.
+/// Pulls the plug, and puts it in again. What daemons left in /var/run went with the power: an engine that finds an old PID file
+/// there, and a process that has this PID by now, never starts again.
 fn power_cut(host: &Host) {
+    host.sh("touch /var/run/left-over");
     ci(&["power-cut", &host.name]);
     ci(&["power-on", &host.name]);
+    host.sh("test ! -e /var/run/left-over");
 }
 
 fn architecture_of(host: &Host, image: &str) -> String {
