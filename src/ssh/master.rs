@@ -10,6 +10,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{Notify, watch};
@@ -46,6 +47,8 @@ const SETTINGS: &[&str] = &[
 
 /// How long a master that was told to end may take.
 const END: Duration = Duration::from_secs(2);
+/// After so long it is told again.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// A living (or dead) master process; it ends when this is dropped.
 #[derive(Debug)]
@@ -142,7 +145,7 @@ impl Watched {
             }
             () = self.stop.notified() => {
                 drop(self.leash);
-                if tokio::time::timeout(END, self.child.wait()).await.is_err() {
+                if tokio::time::timeout(END, insist(&mut self.child)).await.is_err() {
                     let _ = self.child.kill().await;
                 }
             }
@@ -151,6 +154,15 @@ impl Watched {
         let _ = tokio::time::timeout(END, listening).await;
         self.dir.remove();
         self.said.text().trim().into()
+    }
+}
+
+/// Tells it again until it has ended: a signal that comes just before OpenSSH 9.2 begins to wait for packets is seen with the next
+/// packet, seconds later.
+async fn insist(child: &mut Child) {
+    while tokio::time::timeout(AGAIN, child.wait()).await.is_err() {
+        let id = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+        let _ = id.map(|id| kill_process(id, Signal::TERM));
     }
 }
 
@@ -184,4 +196,25 @@ async fn ready(stdout: impl AsyncRead + Unpin) -> bool {
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A program that sleeps through the first signal, as OpenSSH may.
+    #[tokio::test]
+    async fn a_master_that_misses_the_signal_is_told_again() {
+        const SLEEPER: &str = "trap 'trap \"echo told again >&2; exit\" TERM' TERM; read -r _; kill -TERM $$; while :; do sleep 0.02; done";
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", SLEEPER]).stdin(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let mut child = shell.spawn().unwrap();
+        let (leash, stderr) = (child.stdin.take().unwrap(), child.stderr.take().unwrap());
+        let (said, stop) = (Arc::new(Tail::default()), Arc::new(Notify::new()));
+        let root = tempfile::tempdir().unwrap();
+        let dir = Arc::new(ControlDir::create(root.path()).await.unwrap());
+        let watched = Watched { child, leash, dir, said, stop: stop.clone() };
+        stop.notify_one();
+        assert_eq!(&*watched.watch(stderr).await, "told again");
+    }
 }
