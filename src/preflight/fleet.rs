@@ -12,6 +12,9 @@ const KUBELET_PORT: u16 = 10250;
 /// Of flannel's vxlan.
 const VXLAN_PORT: u16 = 8472;
 
+/// In a fleet of so many each host tries every other one.
+const ALL_PAIRS: usize = 8;
+
 /// Ports to be tried, by the host that tries them.
 pub type Targets = BTreeMap<HostName, Vec<Target>>;
 
@@ -72,6 +75,12 @@ fn sizes(fleet: &BTreeMap<HostName, Facts>) -> Option<Finding> {
     (sizes.len() > 1).then(|| rules::MTU.overall(format!("the links take packets of different sizes: {list}")))
 }
 
+/// Whether two hosts of a fleet, by their places in it, are to be tried where any pair would tell: in a large fleet those 1, 2, 4,
+/// 8 … places on, around its end. A closed port or a cut between two parts of the fleet is met by several, at n log n tries.
+fn is_tried(from: usize, to: usize, fleet: usize) -> bool {
+    fleet <= ALL_PAIRS || ((to + fleet - from) % fleet).is_power_of_two()
+}
+
 /// Which ports each host is to try, to learn whether nodes on these hosts would reach each other: by the cluster's roles, or
 /// all that any node may need. Where a node of ours runs already, nothing is tried.
 pub fn targets(cluster: Option<&Cluster>, fleet: &BTreeMap<HostName, Facts>) -> Targets {
@@ -80,28 +89,32 @@ pub fn targets(cluster: Option<&Cluster>, fleet: &BTreeMap<HostName, Facts>) -> 
         Some(member.role)
     };
     let is_free = |facts: &Facts| facts.nodes.is_empty() && facts.machine.listeners.is_empty();
-    let from = |(host, facts): (&HostName, &Facts)| {
-        let others = fleet.iter().filter(|(other, at)| *other != host && (is_free(facts) || is_free(at)));
-        let targets = others.flat_map(|(to, at)| {
+    let from = |(place, (host, facts)): (usize, (&HostName, &Facts))| {
+        let others =
+            fleet.iter().enumerate().filter(|(_, (other, at))| *other != host && (is_free(facts) || is_free(at)));
+        let targets = others.flat_map(|(there, (to, at))| {
+            let is_tried = is_tried(place, there, fleet.len());
             let Some(IpAddr::V4(address)) = at.machine.address else { return Vec::new() };
             let target = |port, udp| Target { to: to.clone(), address, port, udp };
             let listens = |port| at.machine.listeners.iter().any(|listener| listener.port == port);
             let mut targets = Vec::new();
-            if role(to) != Some(Role::Agent) {
+            // Whoever is known to be a server is reached by all, and reaches all.
+            let is_needed = |server: &HostName| role(server).map_or(is_tried, |role| role != Role::Agent);
+            if is_needed(to) {
                 targets.push(target(API_PORT, false));
             }
-            if role(host) != Some(Role::Agent) {
+            if is_needed(host) {
                 targets.push(target(KUBELET_PORT, false));
             }
             // The kernel's vxlan swallows what it does not know.
-            if !listens(VXLAN_PORT) {
+            if is_tried && !listens(VXLAN_PORT) {
                 targets.push(target(VXLAN_PORT, true));
             }
             targets
         });
         (host.clone(), targets.collect::<Vec<_>>())
     };
-    fleet.iter().map(from).filter(|(_, targets)| !targets.is_empty()).collect()
+    fleet.iter().enumerate().map(from).filter(|(_, targets)| !targets.is_empty()).collect()
 }
 
 /// What was tried between hosts. That nobody listens yet is an answer.

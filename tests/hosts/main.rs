@@ -9,8 +9,9 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
+use k3arm::cluster::Cluster;
 use k3arm::host::{
-    Answer, DiskFacts, EngineFacts, Facts, HostName, ImageStore, Listener, Medium, Reach, parse_machine,
+    Answer, DiskFacts, EngineFacts, Facts, HostName, ImageStore, Listener, Medium, Reach, Target, parse_machine,
 };
 use k3arm::preflight::{Purpose, fleet_findings, node_findings, targets};
 
@@ -100,18 +101,59 @@ fn every_host_gives_its_findings() {
     }
 }
 
+/// `pi1`, `pi2` … that have nothing against each other.
+fn fleet_of(hosts: u8) -> BTreeMap<HostName, Facts> {
+    let sample = samples().into_iter().find(|sample| sample.name.starts_with("emulated-arm64")).expect("it is there");
+    let host = |number: u8| {
+        let name = format!("pi{number}");
+        let mut facts = sample.facts();
+        facts.machine.hostname = name.clone();
+        facts.machine.address = Some(IpAddr::from([10, 66, 0, 10 + number]));
+        facts.engine.id = format!("engine-{name}");
+        (HostName::new(&name), facts)
+    };
+    (1..=hosts).map(host).collect()
+}
+
+/// All pairs of few hosts; of many so many that no part of the fleet is cut off from the rest unseen. Who is known to be the
+/// server is tried by all.
+#[test]
+fn ports_are_tried_between_hosts() {
+    let pairs = |cluster: Option<&Cluster>, hosts: u8, port: u16| -> Vec<(HostName, HostName)> {
+        let targets = targets(cluster, &fleet_of(hosts));
+        let to = |from: HostName, tried: Vec<Target>| {
+            let of_port = tried.into_iter().filter(move |target| target.port == port);
+            of_port.map(move |target| (from.clone(), target.to))
+        };
+        targets.into_iter().flat_map(|(from, tried)| to(from, tried)).collect()
+    };
+    for port in [6443, 8472, 10250] {
+        assert_eq!(pairs(None, 8, port).len(), 8 * 7);
+        assert_eq!(pairs(None, 16, port).len(), 16 * 4);
+        assert_eq!(pairs(None, 50, port).len(), 50 * 6);
+    }
+    let names: Vec<HostName> = fleet_of(16).into_keys().collect();
+    for cut in 1..16 {
+        let part = |name: &HostName| names.iter().position(|other| other == name) < Some(cut);
+        let crossing = pairs(None, 16, 8472).into_iter().filter(|(from, to)| part(from) != part(to)).count();
+        assert!(crossing >= 8, "{crossing} pairs see a cut after {cut} hosts");
+    }
+    let agents: String =
+        (2..=16).map(|number| format!("  - {{ssh: pi{number}, name: pi{number}, role: agent}}\n")).collect();
+    let file = format!(
+        "apiVersion: k3arm.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: home}}\nhosts:\n  - {{ssh: pi1, name: pi1, role: server}}\n{agents}"
+    );
+    let cluster = Cluster::parse(&file).expect("a cluster file");
+    let [api, kubelet] = [6443, 10250].map(|port| pairs(Some(&cluster), 16, port));
+    assert_eq!((api.len(), kubelet.len()), (15, 15));
+    assert!(api.iter().all(|(_, to)| to.as_str() == "pi1") && kubelet.iter().all(|(from, _)| from.as_str() == "pi1"));
+    assert_eq!(pairs(Some(&cluster), 16, 8472).len(), 16 * 4);
+}
+
 /// Two hosts that have nothing against each other, and then what may be: a cloned card, a wrong clock, another network.
 #[test]
 fn hosts_are_compared_with_each_other() {
-    let sample = samples().into_iter().find(|sample| sample.name.starts_with("emulated-arm64")).expect("it is there");
-    let host = |name: &str, last: u8| {
-        let mut facts = sample.facts();
-        facts.machine.hostname = name.into();
-        facts.machine.address = Some(IpAddr::from([10, 66, 0, last]));
-        facts.engine.id = format!("engine-{name}");
-        (HostName::new(name), facts)
-    };
-    let good: BTreeMap<HostName, Facts> = [host("pi1", 11), host("pi2", 12)].into();
+    let good = fleet_of(2);
     let codes = |change: &dyn Fn(&mut Facts), reach: &[Reach]| {
         let mut fleet = good.clone();
         change(fleet.get_mut(&HostName::new("pi2")).expect("it is there"));
