@@ -8,9 +8,10 @@
 //! housekeeping. A `GOMEMLIMIT` of 200 MiB gave 9; one of 175 MiB, near what lives on the heap, took 87 % of a core. So there is one
 //! on the smallest machines only, as a ceiling well above that, where the kernel would kill k3s otherwise.
 //!
-//! On emulated arm64 machines, with CoreDNS and one small pod: k3s' defaults 444 of 1 GiB, `small` 281 of 1 GiB with 508 left for
-//! workloads, and without huge pages 264 and 265, with 531 and 520 left; a `GOMEMLIMIT` of 240 MiB changes nothing there. `tiny` 248 of
-//! 512 MiB with 128 left; without huge pages and with a limit of 240 MiB it is 252 and 125, because a kernel gives none below 512 MiB.
+//! On emulated arm64 machines, with CoreDNS and one small pod, of 1 GiB: k3s' defaults 444, and 488 with 305 left for workloads where
+//! metrics-server and local-path-provisioner run too (Traefik did not). `small` 281 with 508 left, and without huge pages 254 to 264 with
+//! 531 left; a `GOMEMLIMIT` of 240 MiB changes nothing there. `tiny` 248 of 512 MiB with 128 left; without huge pages and with a limit of
+//! 240 MiB it is 252 and 125, because a kernel gives none below 512 MiB.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
