@@ -157,8 +157,8 @@ impl Watched {
     }
 }
 
-/// Tells it again until it has ended: a signal that comes just before OpenSSH 9.2 begins to wait for packets is seen with the next
-/// packet, seconds later.
+/// Tells it again until it has ended: OpenSSH 9.2 was seen to take the signal, close what it held, and wait for the next packet all
+/// the same.
 async fn insist(child: &mut Child) {
     while tokio::time::timeout(AGAIN, child.wait()).await.is_err() {
         let id = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
