@@ -21,6 +21,8 @@ pub struct Purpose<'a> {
     pub cluster: Option<&'a ClusterName>,
     /// Server or agent; `None` while nobody has chosen.
     pub role: Option<Role>,
+    /// Bytes of memory that the node may have, where it is given a limit.
+    pub memory: Option<u64>,
     /// Pods on different hosts reach each other without vxlan.
     pub without_vxlan: bool,
 }
@@ -45,7 +47,12 @@ pub fn cluster_findings(cluster: &Cluster, fleet: &BTreeMap<HostName, Facts>, re
     let without_vxlan = backend.is_some_and(|backend| backend.as_str() != Some("vxlan"));
     for member in &cluster.members {
         let Some(facts) = fleet.get(&member.host.name) else { continue };
-        let purpose = Purpose { cluster: Some(&cluster.name), role: Some(member.role), without_vxlan };
+        let purpose = Purpose {
+            cluster: Some(&cluster.name),
+            role: Some(member.role),
+            memory: member.memory.map(|limit| limit.0),
+            without_vxlan,
+        };
         findings.extend(node_findings(&member.host.name, facts, purpose));
     }
     findings.extend(fleet_findings(fleet, reach));

@@ -40,6 +40,7 @@ fn fleet() -> Fleet {
             clock_offset: 0,
             address: Some(IpAddr::from([10, 0, 0, last])),
             interface: Some("eth0".into()),
+            addresses: Default::default(),
             prefix: Some(24),
             mtu: Some(1500),
             listeners: Vec::new(),

@@ -10,7 +10,8 @@ use crate::host::{HostName, Mend};
 use crate::plan::{Action, Events, Failure, Outcome, Plan, Progress, Report, Step};
 use crate::ssh::{Limits, Session};
 
-const LIMITS: Limits = Limits { output: 16 << 10, time: Duration::from_secs(60) };
+/// Some of them write all that the host has not written yet, twice: an SD card takes its time.
+const LIMITS: Limits = Limits { output: 16 << 10, time: Duration::from_secs(300) };
 
 /// Runs what it is given as root: by itself, or by a sudo that asks for no password.
 const AS_ROOT: &str = r#"if [ "$(id -u)" = 0 ]; then exec sh -s; fi

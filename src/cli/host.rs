@@ -13,7 +13,7 @@ use super::wanted::HostArguments;
 use crate::host::rules::GROUPS;
 use crate::host::{CgroupVersion, Finding, HostName, Medium, Rule, Severity};
 use crate::pipeline::{self, CheckRequest, Checked, CheckedHost, Environment, PrepareRequest, Prepared};
-use crate::plan::{Failure, Plan};
+use crate::plan::Failure;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum HostCommand {
@@ -301,18 +301,18 @@ impl Prepare {
 }
 
 fn told(prepared: &Prepared, dry_run: bool) -> String {
-    let Prepared { plan, reboot_due, .. } = prepared;
+    let Prepared { plan, report, reboot_due, .. } = prepared;
     let due = |host: &HostName| format!("{host} needs a reboot before all of it holds: `--reboot` does it\n");
     let due: String = reboot_due.iter().map(due).collect();
     match (plan.is_empty(), dry_run) {
         (true, _) => "nothing to do\n".into(),
         (false, true) => format!("{plan}{due}"),
-        (false, false) => format!("{}{due}", done(plan)),
+        (false, false) => {
+            let done = report.outcomes.iter().filter(|outcome| outcome.failure.is_none());
+            let done: String = done.map(|outcome| format!("{}: {}\n", outcome.host, outcome.subject)).collect();
+            done + &due
+        }
     }
-}
-
-fn done(plan: &Plan) -> String {
-    plan.steps().map(|step| format!("{}: {}\n", step.host, step.action)).collect()
 }
 
 #[cfg(test)]

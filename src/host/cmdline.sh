@@ -1,4 +1,4 @@
-# Appends the argument to $file, which must stay one line: the firmware reads no other.
+# Puts the argument into $file, which must stay one line: the firmware reads no other. What is told to init, behind --, is not the kernel's.
 set -ef
 argument=cgroup_enable=memory
 file=$(readlink -f "$file")
@@ -8,14 +8,28 @@ case $line in
     *'
 '*) echo "$file has more than one line" >&2; exit 1 ;;
 esac
-words=
+before= after= is_there=
 for word in $line; do
-    case $word in "$argument" | cgroup_disable=memory) ;; *) words="$words$word " ;; esac
+    case $word in
+        "$argument") [ -n "$after" ] || is_there=yes ;;
+        cgroup_disable=memory) ;;
+        --) after=" --" ;;
+        *) if [ -n "$after" ]; then after="$after $word"; else before="$before$word "; fi ;;
+    esac
 done
-[ -e "$file.before-k3arm" ] || cp -p "$file" "$file.before-k3arm"
-printf '%s%s\n' "$words" "$argument" > "$file.k3arm-new"
+new=$before$argument$after
+[ "$new" != "$(cat "$file")" ] || exit 0
+# Others may do the same at this moment.
+made=$file.k3arm-$$
+trap 'rm -f "$made"' EXIT
+full() { echo "it could not be written whole: is the disk full?" >&2; exit 1; }
+if [ -z "$is_there" ]; then
+    cp -p "$file" "$made" && [ "$(cat "$made")" = "$(cat "$file")" ] || full
+    sync
+    mv "$made" "$file.before-k3arm"
+fi
+printf '%s\n' "$new" > "$made" || full
 sync
-# The disk may be full.
-[ "$(cat "$file.k3arm-new")" = "$words$argument" ]
-mv "$file.k3arm-new" "$file"
+[ "$(cat "$made")" = "$new" ] || full
+mv "$made" "$file"
 sync

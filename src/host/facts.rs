@@ -56,6 +56,8 @@ pub struct MachineFacts {
     pub prefix: Option<u8>,
     /// Bytes of the largest packet that [`Self::interface`] takes.
     pub mtu: Option<u32>,
+    /// All of its IPv4 addresses, and the interface of each.
+    pub addresses: BTreeMap<Ipv4Addr, String>,
     /// Listening TCP and UDP sockets on ports that k3s needs.
     pub listeners: Vec<Listener>,
     /// The board.

@@ -34,9 +34,10 @@ pub fn parse_machine(
     let total = kib("total_kib").ok_or(ParseError::Missing("memory"))??;
     let free = kib("available_kib").or_else(|| kib("free_kib")).ok_or(ParseError::Missing("free memory"))??;
     let limit = said.all("limit").filter_map(|value| limit(value).transpose()).try_fold(u64::MAX, least)?;
-    let link = said.link()?;
+    let links = said.links()?;
+    let link = said.link(&links);
     let machine = MachineFacts {
-        hostname: said.word("hostname")?.to_ascii_lowercase(),
+        hostname: said.text("hostname").ok_or(ParseError::Missing("host name"))?.to_ascii_lowercase(),
         kernel_arch: said.word("arch")?.into(),
         kernel_release: said.word("kernel")?.into(),
         memory_total: total.min(limit),
@@ -48,6 +49,7 @@ pub fn parse_machine(
         interface: link.interface,
         prefix: link.prefix,
         mtu: link.mtu,
+        addresses: links.into_iter().filter_map(|link| Some((link.address?, link.interface?))).collect(),
         listeners: said.all("listener").map(listener).collect::<Result<BTreeSet<_>, _>>()?.into_iter().collect(),
         board: Board::said(&said),
         system: System::said(&said),
@@ -57,6 +59,11 @@ pub fn parse_machine(
 }
 
 impl MachineFacts {
+    /// Its kernel keeps no account of memory.
+    pub fn lacks_memory_controller(&self) -> bool {
+        !self.controllers.is_empty() && self.controllers.iter().all(|name| name != "memory")
+    }
+
     /// Takes the k3s processes in these containers (full IDs) off the list: they are ours.
     pub fn forget_k3s_in<'a>(&mut self, containers: impl IntoIterator<Item = &'a str>) {
         let ours: Vec<&str> = containers.into_iter().filter_map(|id| id.get(..12)).collect();
@@ -95,22 +102,25 @@ impl Said<'_> {
         i64::try_from(offset / 1000).map_err(|_| self.strange("time"))
     }
 
+    fn links(&self) -> Result<Vec<Link>, ParseError> {
+        self.all("address").map(interface_address).collect()
+    }
+
     /// The address SSH came in on, if it is the machine's own; else that of the default route; else the first.
-    fn link(&self) -> Result<Link, ParseError> {
-        let own = self.all("address").map(interface_address).collect::<Result<Vec<_>, _>>()?;
+    fn link(&self, own: &[Link]) -> Link {
         let on = |wanted: Ipv4Addr| own.iter().find(|link| link.address == Some(wanted));
         let parse = |key| self.get(key).and_then(|text| text.parse::<Ipv4Addr>().ok());
         // Without `ip` on the host nothing can be compared.
         let came_in = parse("ssh_address").filter(|address| !address.is_loopback());
         if own.is_empty() {
-            return Ok(Link { address: came_in, ..Link::default() });
+            return Link { address: came_in, ..Link::default() };
         }
         let is_outer = |link: &&Link| {
             let name = link.interface.as_deref().unwrap_or_default();
             !INNER.iter().any(|inner| name.starts_with(inner))
         };
         let found = came_in.and_then(on).or_else(|| parse("route_address").and_then(on));
-        Ok(found.or_else(|| own.iter().find(is_outer)).cloned().unwrap_or_default())
+        found.or_else(|| own.iter().find(is_outer)).cloned().unwrap_or_default()
     }
 
     fn socket(&self) -> Result<EngineSocket, ParseError> {

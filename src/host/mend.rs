@@ -42,8 +42,8 @@ impl Mend {
     pub fn of(machine: &MachineFacts, denied: Option<&str>) -> Vec<Self> {
         let system = &machine.system;
         let mut mends = Vec::new();
-        let lacks_memory = !machine.controllers.is_empty() && machine.controllers.iter().all(|name| name != "memory");
-        if let Some(file) = system.boot_config.clone().filter(|file| lacks_memory && file.ends_with("/cmdline.txt")) {
+        let is_to_be_told = machine.lacks_memory_controller() && !system.is_told_of_memory();
+        if let Some(file) = system.boot_config.clone().filter(|file| is_to_be_told && file.ends_with("/cmdline.txt")) {
             mends.push(Self::KernelArgument { file });
         }
         let loadable = system.modules.iter().filter(|(_, state)| **state == ModuleState::Available);
@@ -68,9 +68,9 @@ impl Mend {
         match self {
             Self::KernelArgument { file } => format!("file={}\n{}", quoted(file), include_str!("cmdline.sh")),
             Self::LoadModules { modules } => {
-                let (lines, words) = (modules.join("\n"), modules.join(" "));
+                let words = modules.join(" ");
                 format!(
-                    "set -e\nmkdir -p /etc/modules-load.d\ncat > {MODULES_FILE} <<'E'\n{lines}\nE\nfor name in {words}; do modprobe \"$name\"; done\n"
+                    "set -e\nmkdir -p /etc/modules-load.d\nfor name in {words}; do\n    grep -qxs \"$name\" {MODULES_FILE} || echo \"$name\" >> {MODULES_FILE}\n    modprobe \"$name\"\ndone\n"
                 )
             }
             Self::InotifyInstances => format!(
@@ -106,5 +106,90 @@ impl fmt::Display for Mend {
             Self::JoinDockerGroup { user } => write!(f, "add user {user} to group docker"),
             Self::Reboot => f.write_str("reboot, and wait until the host is back"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::process::Command;
+
+    use super::*;
+
+    fn run(file: &Path) -> bool {
+        let script = Mend::KernelArgument { file: file.display().to_string() }.script();
+        Command::new("sh").args(["-c", &script]).status().expect("sh").success()
+    }
+
+    fn words(path: &Path) -> Option<String> {
+        fs::read_to_string(path).ok()
+    }
+
+    #[test]
+    fn the_one_line_is_kept_and_what_was_there_stands_beside_it() {
+        for (before, after) in [
+            ("root=/dev/x rootwait\n", "root=/dev/x rootwait cgroup_enable=memory\n"),
+            ("root=/dev/x cgroup_disable=memory quiet", "root=/dev/x quiet cgroup_enable=memory\n"),
+            ("root=/dev/x quiet\r\n", "root=/dev/x quiet cgroup_enable=memory\n"),
+            ("quiet -- 3\n", "quiet cgroup_enable=memory -- 3\n"),
+            ("quiet *$(id)`id`\\n\n", "quiet *$(id)`id`\\n cgroup_enable=memory\n"),
+        ] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (file, kept) = (folder.path().join("cmdline.txt"), folder.path().join("cmdline.txt.before-k3arm"));
+            fs::write(&file, before).expect("a file");
+            for _ in 0..2 {
+                assert!(run(&file), "{before}");
+                assert_eq!(words(&file).as_deref(), Some(after));
+                assert_eq!(words(&kept).as_deref(), Some(before));
+            }
+            fs::write(&file, "root=/dev/other\n").expect("a file");
+            assert!(run(&file));
+            assert_eq!(words(&kept).as_deref(), Some("root=/dev/other\n"), "what was there last");
+            assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 2, "nothing else is left");
+        }
+    }
+
+    #[test]
+    fn what_is_not_one_line_is_left_alone() {
+        for before in ["", "\n", "quiet\nsplash\n"] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let file = folder.path().join("cmdline.txt");
+            fs::write(&file, before).expect("a file");
+            assert!(!run(&file), "{before:?}");
+            assert_eq!(words(&file).as_deref(), Some(before));
+            assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
+        }
+    }
+
+    #[test]
+    fn several_at_once_do_the_same() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("cmdline.txt");
+        fs::write(&file, "root=/dev/x\n").expect("a file");
+        std::thread::scope(|scope| {
+            let runs: Vec<_> = (0..8).map(|_| scope.spawn(|| run(&file))).collect();
+            assert!(runs.into_iter().all(|run| run.join().expect("it ends")));
+        });
+        assert_eq!(words(&file).as_deref(), Some("root=/dev/x cgroup_enable=memory\n"));
+    }
+
+    #[test]
+    fn a_kernel_that_was_told_is_not_told_again() {
+        let of = |argument: &str| {
+            let mut machine = parsed();
+            machine.controllers = vec!["cpu".into()];
+            machine.system.boot_config = Some("/boot/firmware/cmdline.txt".into());
+            machine.system.kernel_arguments = vec![argument.into()];
+            Mend::of(&machine, None)
+        };
+        assert_eq!(of("cgroup_disable=memory").len(), 1);
+        assert_eq!(of("cgroup_enable=memory"), []);
+    }
+
+    fn parsed() -> MachineFacts {
+        let said = "k3arm-machine-1\nhostname=pi\narch=aarch64\nkernel=6.12\ntime=0\ntotal_kib=1\nfree_kib=1\ncgroup=v2\nsocket=ready /s\nend\n";
+        let then = std::time::UNIX_EPOCH;
+        crate::host::parse_machine(said, then..=then).expect("a good answer").0
     }
 }

@@ -2,9 +2,12 @@
 # Every line is key=value; a value that could not be had has no line. `end` is last: without it the output was cut.
 
 PATH=$PATH:/sbin:/usr/sbin:/usr/local/sbin
-ports='094B 094C 192B 192C 2118 2808 2809 280A 2810 2811 2812 2813'
+ports='192B 192C 2118 2808 2809 280A 2810 2811 2812 2813'
+line_end='
+'
 
-say() { if [ -n "$2" ]; then printf '%s=%s\n' "$1" "$2"; fi; }
+# What has more than one line is no fact, but a program's complaint.
+say() { case $2 in '' | *"$line_end"*) ;; *) printf '%s=%s\n' "$1" "$2" ;; esac; }
 first_line() { if [ -r "$1" ]; then read -r line < "$1" && say "$2" "$line"; fi; }
 
 # What may wait for a service or a server that does not answer.
@@ -85,8 +88,14 @@ listeners() {
     done
 }
 
-# The brackets keep grep from finding itself.
+# What a process sees of the network, but for what comes and goes with pods; its own namespace may only be read by root.
+interfaces() {
+    while IFS=: read -r name _; do case $name in *veth*) ;; *) echo "$name" ;; esac; done 2>/dev/null < "$1/net/dev"
+}
+
+# Those of this network: a k3s in a container with one of its own is in nobody's way. The brackets keep grep from finding itself.
 processes() {
+    ours=$(interfaces /proc/self)
     grep -al '[k]3s' /proc/[0-9]*/cmdline 2>/dev/null | head -n 100 | while read -r file; do
         words=$(tr '\0' ' ' < "$file" 2>/dev/null | head -c 300)
         set -f; set -- $words; set +f
@@ -95,6 +104,8 @@ processes() {
             server | agent) role=$2 ;;
             *) case ${1##*/} in k3s-*) role=${1##*/k3s-}; role=${role#k3s-} ;; *) continue ;; esac ;;
         esac
+        theirs=$(interfaces "${file%/cmdline}")
+        [ -z "$theirs" ] || [ "$theirs" = "$ours" ] || continue
         container=$(grep -aoE 'docker[-/][0-9a-f]{64}' "${file%/cmdline}/cgroup" 2>/dev/null | head -n 1)
         say k3s "$role ${container#docker?}"
     done
@@ -123,8 +134,7 @@ board() {
         if [ "$name" = KernelPageSize: ]; then say page_kib "$kib"; break; fi
     done 2>/dev/null < /proc/self/smaps
     first_line /sys/class/thermal/thermal_zone0/temp millidegrees
-    throttled=$(ask vcgencmd get_throttled)
-    say throttled "${throttled#throttled=}"
+    if throttled=$(ask vcgencmd get_throttled); then say throttled "${throttled#throttled=}"; fi
 }
 
 # The fifth byte of a program is 1 where it is for 32 bits, and 2 for 64.
@@ -178,7 +188,10 @@ swaps() {
                 if [ "$mount" = / ]; then device=$(readlink "/sys/dev/block/$number"); name=/dev/${device##*/}; fi
             done < /proc/self/mountinfo
         fi
-        say swap "$kib $name"
+        # SD or MMC: a card, or what is soldered on.
+        medium=; read -r medium 2>/dev/null < "/sys/class/block/${name##*/}/device/type" ||
+            read -r medium 2>/dev/null < "/sys/class/block/${name##*/}/../device/type"
+        say swap "$kib $name $medium"
     done 2>/dev/null < /proc/swaps
 }
 

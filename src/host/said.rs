@@ -47,10 +47,14 @@ impl<'a> Said<'a> {
                 return Err(ParseError::TooLong);
             }
             let (key, value) = line.split_once('=').ok_or_else(|| strange(line))?;
-            if value.len() > MAX_VALUE || value.chars().any(char::is_control) {
+            if value.len() > MAX_VALUE {
                 return Err(strange(line));
             }
-            said.entry(key).or_default().push(value);
+            // What files of the host say may have ends of lines of another system.
+            let value = value.trim();
+            if !value.chars().any(char::is_control) {
+                said.entry(key).or_default().push(value);
+            }
         }
         Err(ParseError::Cut("its end"))
     }

@@ -84,6 +84,8 @@ pub struct Swap {
     pub size: u64,
     /// The device that it is on.
     pub device: String,
+    /// That device is an SD card; what is soldered on has a name of the same kind.
+    pub is_on_card: bool,
 }
 
 impl Board {
@@ -129,8 +131,16 @@ impl System {
 }
 
 impl System {
+    /// The kernel was told to switch the memory controller on.
+    pub fn is_told_of_memory(&self) -> bool {
+        self.kernel_arguments.iter().any(|argument| argument == "cgroup_enable=memory")
+    }
+
     /// How the memory controller is switched on here, where it is known how this system is told its kernel's arguments.
     pub fn cgroup_fix(&self) -> Option<String> {
+        if self.is_told_of_memory() {
+            return Some("its kernel was told `cgroup_enable=memory` and has no such controller: install the system's current kernel, and reboot".into());
+        }
         let file = self.boot_config.as_deref()?;
         Some(match file.rsplit('/').next()? {
             "cmdline.txt" => {
@@ -174,13 +184,28 @@ fn iptables(value: &str) -> Option<Iptables> {
 
 /// `102396 /dev/mmcblk0p2`.
 fn swap(value: &str) -> Option<Swap> {
-    let (kib, device) = value.split_once(' ')?;
-    Some(Swap { size: kib.parse::<u64>().ok()?.checked_mul(1024)?, device: device.into() })
+    let mut words = value.split(' ').filter(|word| !word.is_empty());
+    let (kib, device, medium) = (words.next()?, words.next()?, words.next());
+    Some(Swap {
+        size: kib.parse::<u64>().ok()?.checked_mul(1024)?,
+        device: device.into(),
+        is_on_card: device.contains("mmcblk") && medium.is_none_or(|medium| medium == "SD"),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_soldered_on_is_no_card() {
+        let is_on_card = |text: &str| swap(text).map(|swap| swap.is_on_card);
+        assert_eq!(is_on_card("1024 /dev/mmcblk0p2 SD"), Some(true));
+        assert_eq!(is_on_card("1024 /dev/mmcblk0p2"), Some(true));
+        assert_eq!(is_on_card("1024 /dev/mmcblk1p2 MMC"), Some(false));
+        assert_eq!(is_on_card("1024 /dev/sda2"), Some(false));
+        assert_eq!(is_on_card("1024"), None);
+    }
 
     #[test]
     fn versions_of_iptables_are_read() {

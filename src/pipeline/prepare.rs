@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 
 use crate::apply::mend_hosts;
-use crate::host::{Host, HostName, Mend};
+use crate::host::{Host, HostName, MachineFacts, Mend};
 use crate::plan::{Action, Failure, Plan, Progress, Report, Step};
 use crate::probe::{Reached, boot_id, reach as reach_host};
 use crate::ssh::Session;
@@ -74,15 +74,20 @@ async fn run(request: &PrepareRequest, environment: &Environment) -> Prepared {
         false => mend_hosts(&plan, &sessions, &environment.events).await,
     };
     join_all(sessions.into_values().map(Session::close)).await;
-    if request.reboot && !request.dry_run {
-        let failed: Vec<&HostName> =
-            report.outcomes.iter().filter(|one| one.failure.is_some()).map(|one| &one.host).collect();
-        let going =
-            request.hosts.iter().filter(|host| reboot_due.contains(&host.name) && !failed.contains(&&host.name));
-        let back =
-            going.map(|host| returned(host, boots.get(&host.name).cloned().flatten(), request.timeout, environment));
+    if !request.dry_run {
+        let is_done = |host: &HostName, mend: &Mend| {
+            let mut outcomes = report.outcomes.iter().filter(|outcome| outcome.host == *host);
+            outcomes.any(|outcome| outcome.subject == mend.to_string() && outcome.failure.is_none())
+        };
+        // What was not done needs no reboot, and what was done needs it whatever failed after it.
+        let needs_reboot = |step: &Step| matches!(&step.action, Action::Mend(mend) if mend.needs_reboot() && is_done(&step.host, mend));
+        reboot_due.retain(|host| plan.steps().any(|step| step.host == *host && needs_reboot(step)));
+        let going: Vec<&Host> = request.hosts.iter().filter(|host| is_done(&host.name, &Mend::Reboot)).collect();
+        let back = going
+            .iter()
+            .map(|host| returned(host, boots.get(&host.name).cloned().flatten(), request.timeout, environment));
         failures.extend(join_all(back).await.into_iter().filter_map(Result::err));
-        reboot_due.clear();
+        reboot_due.retain(|host| going.iter().all(|going| going.name != *host));
     }
     Prepared { plan, report, reboot_due, failures }
 }
@@ -116,10 +121,11 @@ async fn returned(
         match reach_host(host, &environment.ssh).await {
             Ok(reached) => {
                 let now = boot_id(&reached.session).await;
+                let machine = reached.machine;
                 reached.session.close().await;
                 if now.is_some() && now != before {
                     environment.events.on(&host.name, Progress::Done { what: "is back".into() });
-                    return Ok(());
+                    return if machine.lacks_memory_controller() { Err(unheard(host, &machine)) } else { Ok(()) };
                 }
             }
             Err(failure) => last = Some(failure),
@@ -132,4 +138,20 @@ async fn returned(
         message: format!("it is not back {} s after its restart{why}", timeout.as_secs()),
         hint: Some("look at its screen or its power; then `k3arm host check`".into()),
     })
+}
+
+/// The host has started anew, and its kernel did not take what it was told.
+fn unheard(host: &Host, machine: &MachineFacts) -> Failure {
+    let system = &machine.system;
+    Failure {
+        host: Some(host.name.clone()),
+        message: format!(
+            "it is back, and its kernel still has no memory controller (its arguments: {})",
+            system.kernel_arguments.join(" ")
+        ),
+        hint: system
+            .cgroup_fix()
+            .filter(|_| system.is_told_of_memory())
+            .or_else(|| Some("its firmware reads another file: look for `cmdline=` in config.txt beside it".into())),
+    }
 }

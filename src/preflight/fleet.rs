@@ -69,7 +69,9 @@ fn networks(fleet: &BTreeMap<HostName, Facts>) -> Option<Finding> {
 fn sizes(fleet: &BTreeMap<HostName, Facts>) -> Option<Finding> {
     let mut sizes: BTreeMap<u32, &HostName> = BTreeMap::new();
     for (host, facts) in fleet {
-        sizes.entry(facts.machine.mtu?).or_insert(host);
+        if let Some(mtu) = facts.machine.mtu {
+            sizes.entry(mtu).or_insert(host);
+        }
     }
     let list = sizes.iter().map(|(size, host)| format!("{size} on {host}")).collect::<Vec<_>>().join(", ");
     (sizes.len() > 1).then(|| rules::MTU.overall(format!("the links take packets of different sizes: {list}")))

@@ -17,6 +17,8 @@ const CONTROLLERS: [&str; 4] = ["memory", "cpu", "cpuset", "pids"];
 const MODULES: [&str; 3] = ["overlay", "br_netfilter", "nf_conntrack"];
 /// On which overlayfs has no upper directory.
 const WITHOUT_OVERLAY: [&str; 8] = ["zfs", "nfs", "nfs4", "cifs", "ecryptfs", "fuseblk", "vfat", "exfat"];
+/// On which an agent listens, too: its way to the server, the kubelet, and kube-proxy.
+const AGENT_PORTS: [u16; 5] = [6444, 10248, 10249, 10250, 10256];
 const MIB: u64 = 1 << 20;
 
 /// Everything that the rules find on one host, in the order of the rules.
@@ -130,9 +132,12 @@ impl Here<'_> {
             seen += &format!(" (its arguments: {})", machine.system.kernel_arguments.join(" "));
         }
         let finding = rules::CGROUP.on(self.host, seen);
-        Some(match machine.system.cgroup_fix() {
+        Some(match machine.system.cgroup_fix().filter(|_| missing.contains(&"memory")) {
             Some(fix) => finding.with_hint(fix),
-            None => finding,
+            None if missing.contains(&"memory") => finding,
+            None => {
+                finding.with_hint("install the system's current kernel, and reboot: this one was made without them")
+            }
         })
     }
 
@@ -186,9 +191,18 @@ impl Here<'_> {
     }
 
     fn memory(&self) -> Option<Finding> {
-        let total = self.facts.machine.memory_total;
+        let total = self.purpose.memory.unwrap_or(u64::MAX).min(self.facts.machine.memory_total);
         let least = if self.purpose.role == Some(Role::Server) { 450 * MIB } else { 250 * MIB };
-        (total < least).then(|| self.found(&rules::MEMORY, format!("it has {} MiB of memory", total / MIB)))?
+        (total < least).then(|| {
+            self.found(
+                &rules::MEMORY,
+                format!(
+                    "{} {} MiB of memory",
+                    if total < self.facts.machine.memory_total { "its node may have" } else { "it has" },
+                    total / MIB
+                ),
+            )
+        })?
     }
 
     fn clock(&self) -> Option<Finding> {
@@ -208,14 +222,16 @@ impl Here<'_> {
     }
 
     fn swap_on_card(&self) -> Option<Finding> {
-        let swap = self.facts.machine.system.swaps.iter().find(|swap| swap.device.contains("mmcblk"))?;
+        let swap = self.facts.machine.system.swaps.iter().find(|swap| swap.is_on_card)?;
         self.found(&rules::SWAP_ON_CARD, format!("it swaps to {}, {} MiB", swap.device, swap.size / MIB))
     }
 
+    /// Bit 0 is too little voltage, 1 and 2 that the board runs slower for it or for its heat, 3 its own limit for heat; 16 to 19
+    /// that this was so.
     fn power(&self) -> Option<Finding> {
         let bits = self.facts.machine.board.throttled?;
         let seen = |when| format!("the board reports too little power {when} (throttled={bits:#x})");
-        match (bits & 0b111, bits >> 16 & 0b111) {
+        match (bits & 1, bits >> 16 & 1) {
             (0, 0) => None,
             (0, _) => self.found(&rules::POWER_BEFORE, seen("since its start")),
             _ => self.found(&rules::POWER, seen("now")),
@@ -224,13 +240,19 @@ impl Here<'_> {
 
     fn heat(&self) -> Option<Finding> {
         let board = &self.facts.machine.board;
-        let degrees = board.millidegrees.filter(|millidegrees| *millidegrees > 80_000);
-        let is_hot = degrees.is_some() || board.throttled.is_some_and(|bits| bits & 0b1000 != 0);
-        let seen = match board.millidegrees {
-            Some(degrees) => format!("the board has {} °C", degrees / 1000),
-            None => "the board says that it is too hot".into(),
-        };
-        is_hot.then(|| self.found(&rules::HEAT, seen))?
+        let at = board.millidegrees.map(|degrees| format!(" at {} °C", degrees / 1000)).unwrap_or_default();
+        let bits = board.throttled.unwrap_or(0);
+        // Some boards have a limit of 60 °C, from which on they are a little slower.
+        let is_slower = bits & 0b1000 != 0 || bits & 0b111 != 0 && bits & 1 == 0;
+        match board.millidegrees {
+            Some(degrees) if degrees > 80_000 => {
+                self.found(&rules::HEAT, format!("the board has {} °C", degrees / 1000))
+            }
+            _ if is_slower => {
+                Some(rules::HEAT.on(self.host, format!("the board slows itself down{at}")).at(Severity::Note))
+            }
+            _ => None,
+        }
     }
 
     fn firewall(&self) -> Option<Finding> {
@@ -252,7 +274,9 @@ impl Here<'_> {
         }
         let other = facts.nodes.iter().find(|node| is_active(node));
         // UDP 8472 is the kernel's own, for a flannel.1 that any earlier k3s left; flannel takes it over.
-        let taken: Vec<u16> = facts.machine.listeners.iter().filter(|l| !l.udp).map(|listener| listener.port).collect();
+        let is_needed = |port: u16| self.purpose.role != Some(Role::Agent) || AGENT_PORTS.contains(&port);
+        let listeners = facts.machine.listeners.iter().filter(|listener| !listener.udp && is_needed(listener.port));
+        let taken: Vec<u16> = listeners.map(|listener| listener.port).collect();
         if taken.is_empty() && other.is_none() && facts.machine.k3s_processes.is_empty() {
             return None;
         }

@@ -41,6 +41,7 @@ fn facts(held: &[&str]) -> Facts {
         clock_offset: 0,
         address: None,
         interface: None,
+        addresses: Default::default(),
         prefix: Some(24),
         mtu: Some(1500),
         listeners: Vec::new(),

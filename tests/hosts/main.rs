@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use k3arm::cluster::Cluster;
+use k3arm::cluster::{Cluster, Role};
 use k3arm::host::{
     Answer, DiskFacts, EngineFacts, Facts, HostName, ImageStore, Listener, Medium, Reach, Target, parse_machine,
 };
@@ -184,6 +184,61 @@ fn hosts_are_compared_with_each_other() {
     let there = vxlan.get_mut(&HostName::new("pi2")).expect("it is there");
     there.machine.listeners.push(Listener { port: 8472, udp: true });
     assert_eq!(ports(&vxlan), [2, 3], "the kernel's vxlan does not answer");
+}
+
+/// What is wrong with one good host after a change, by severity and code.
+fn found(change: impl Fn(&mut Facts), purpose: Purpose<'_>) -> Vec<String> {
+    let (name, mut facts) = fleet_of(1).pop_first().expect("it is there");
+    // The one thing that this host has against it.
+    facts.machine.system.inotify_instances = Some(512);
+    change(&mut facts);
+    let found = node_findings(&name, &facts, purpose);
+    found.iter().map(|finding| format!("{} {}", finding.severity, finding.code)).collect()
+}
+
+#[test]
+fn heat_and_power_are_told_apart() {
+    let of = |throttled: u32, millidegrees: i64| {
+        let change = |facts: &mut Facts| {
+            facts.machine.board.throttled = Some(throttled);
+            facts.machine.board.millidegrees = Some(millidegrees);
+        };
+        found(change, Purpose::default())
+    };
+    assert_eq!(of(0, 55_000), Vec::<String>::new());
+    assert_eq!(of(0x50005, 55_000), ["warning power"]);
+    assert_eq!(of(0x50000, 55_000), ["note power-before"]);
+    assert_eq!(of(0xe0000, 55_000), Vec::<String>::new(), "it was hot once");
+    assert_eq!(of(0xe000e, 84_000), ["warning heat"]);
+    assert_eq!(of(0x80008, 62_000), ["note heat"], "a board with a limit of 60 °C");
+}
+
+#[test]
+fn a_node_is_judged_by_what_it_is_for() {
+    let taken = |port| move |facts: &mut Facts| facts.machine.listeners.push(Listener { port, udp: false });
+    let [server, agent] = [Role::Server, Role::Agent].map(|role| Purpose { role: Some(role), ..Purpose::default() });
+    assert_eq!(found(taken(6443), server), ["error port-taken"]);
+    assert_eq!(found(taken(6443), agent), Vec::<String>::new());
+    assert_eq!(found(taken(10250), agent), ["error port-taken"]);
+    let small = Purpose { memory: Some(200 << 20), ..server };
+    assert_eq!(found(|_| {}, small), ["warning memory-low"]);
+    assert_eq!(found(|_| {}, Purpose { memory: Some(300 << 20), ..agent }), Vec::<String>::new());
+}
+
+#[test]
+fn a_controller_is_not_asked_for_where_that_was_done() {
+    let hint = |controllers: &[&str], arguments: &[&str]| {
+        let (name, mut facts) = fleet_of(1).pop_first().expect("it is there");
+        facts.machine.controllers = controllers.iter().map(ToString::to_string).collect();
+        facts.machine.system.boot_config = Some("/boot/firmware/cmdline.txt".into());
+        facts.machine.system.kernel_arguments = arguments.iter().map(ToString::to_string).collect();
+        let found = node_findings(&name, &facts, Purpose::default());
+        found.into_iter().find(|finding| finding.code == "cgroup").map(|finding| finding.hint)
+    };
+    let hint = |controllers: &[&str], arguments: &[&str]| hint(controllers, arguments).expect("it is found");
+    assert!(hint(&["cpu", "cpuset", "pids"], &[]).contains("append ` cgroup_enable=memory`"));
+    assert!(hint(&["cpu", "cpuset", "pids"], &["cgroup_enable=memory"]).contains("current kernel"));
+    assert!(hint(&["cpu", "cpuset", "memory"], &[]).contains("current kernel"), "pids is no argument's");
 }
 
 #[test]

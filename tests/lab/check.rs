@@ -10,7 +10,7 @@ use crate::lab::{Undo, ci, release};
 use crate::scenario;
 
 /// `host check` of these hosts, as JSON.
-fn check(hosts: &[&str], options: &[&str]) -> Ran {
+pub(crate) fn check(hosts: &[&str], options: &[&str]) -> Ran {
     let mut arguments = vec!["host", "check", "-o", "json"];
     arguments.extend(hosts.iter().flat_map(|host| ["--host", host]));
     arguments.extend(options);
@@ -18,7 +18,7 @@ fn check(hosts: &[&str], options: &[&str]) -> Ran {
 }
 
 /// `severity code` of what was found on a host, without what this machine's kernel gives all of its namespace hosts.
-fn found(ran: &Ran, host: &str) -> BTreeSet<String> {
+pub(crate) fn found(ran: &Ran, host: &str) -> BTreeSet<String> {
     let json = ran.json();
     let findings = json["findings"].as_array().expect("findings").iter();
     let of_host = findings.filter(|finding| finding["host"] == host);
@@ -163,9 +163,28 @@ scenario! {
         assert!(planned.stdout.contains(&format!("append cgroup_enable=memory to {CMDLINE}")), "{}", planned.all());
         assert!(planned.stdout.contains("a1 needs a reboot"), "{}", planned.all());
         assert_eq!(machine.sh(&format!("ls {CMDLINE}*")), CMDLINE, "a dry run changes nothing");
-        let prepared = Home::new().k3arm(&["host", "prepare", "--host", "a1", "--reboot", "--timeout", "3m"]).exits(0);
+        machine.sh(&format!("mv {CMDLINE} {CMDLINE}.kept; printf 'one\\ntwo\\n' > {CMDLINE}"));
+        let refused = Home::new().k3arm(&["host", "prepare", "--host", "a1", "--reboot"]).exits(1);
+        refused.error("more than one line");
+        assert!(!refused.stdout.contains("append") && !refused.stdout.contains("needs a reboot"), "{}", refused.all());
+        assert_eq!(boot_id(&machine), before, "{}", refused.all());
+        machine.sh(&format!("mv {CMDLINE}.kept {CMDLINE}"));
+
+        // No firmware reads this file here: the machine starts anew with what it was started with.
+        let arguments = ["host", "prepare", "--host", "a1", "--reboot", "--timeout", "3m"];
+        let unheard = Home::new().k3arm(&arguments).exits(4);
+        unheard.error("a1: it is back, and its kernel still has no memory controller");
+        let between = boot_id(&machine);
+        assert_ne!(between, before, "{}", unheard.all());
+        let home = Home::new();
+        let mut running = home.start(&arguments);
+        running.says("waiting until it is back");
+        ci(&["power-cut", "a1"]);
+        ci(&["power-on", "a1"]);
+        let prepared = running.ended();
+        assert_eq!(prepared.code, 0, "{}", prepared.all());
         println!("prepared and back in {:.1?}", prepared.took);
-        assert_ne!(boot_id(&machine), before, "{}", prepared.all());
+        assert_ne!(boot_id(&machine), between, "{}", prepared.all());
         assert_eq!(machine.sh(&format!("cat {CMDLINE}")), "console=tty1 root=PARTUUID=1-02 rootwait cgroup_enable=memory");
         assert_eq!(machine.sh(&format!("cat {CMDLINE}.before-k3arm")), "console=tty1 root=PARTUUID=1-02 rootwait");
 
