@@ -18,6 +18,8 @@ pub const LABEL_ROLE: &str = "k3arm.dev/role";
 pub const LABEL_RELEASE: &str = "k3arm.dev/release";
 /// Digest of the index or manifest that the image was resolved to.
 pub const LABEL_IMAGE: &str = "k3arm.dev/image-digest";
+/// The IPv4 address under which the other nodes know it.
+pub const LABEL_ADDRESS: &str = "k3arm.dev/address";
 /// A hash of the wanted state, public settings only.
 pub const LABEL_SPEC: &str = "k3arm.dev/spec";
 

@@ -36,6 +36,7 @@ fn facts(last: u8, store: ImageStore) -> Facts {
             clock_offset: 0,
             address: Some(std::net::IpAddr::from([10, 0, 0, last])),
             interface: Some("eth0".into()),
+            addresses: [(std::net::Ipv4Addr::new(10, 0, 0, last), "eth0".into())].into(),
             prefix: Some(24),
             mtu: Some(1500),
             listeners: Vec::new(),
@@ -198,6 +199,24 @@ fn other_settings_and_strangers_are_refused_and_nothing_is_lost() {
     assert_eq!(codes(&cluster, &foreign), ["node-of-another"]);
     cluster.k3s.config.insert("tls-san".into(), "pi.example".into());
     assert_eq!(codes(&cluster, &standing), ["node-differs"], "the flag is the server's alone");
+}
+
+#[test]
+fn a_standing_node_is_the_same_by_another_way_in_and_with_another_kernel() {
+    let (mut cluster, identity) = (cluster(), Identity::generate().unwrap());
+    cluster.members.iter_mut().for_each(|member| member.memory = Some("768Mi".parse().unwrap()));
+    let first = plan(&cluster, &fleet(), &identity).unwrap();
+    let mut standing = after(&first, fleet(), &NodeState::Running);
+    for (last, facts) in (1..).zip(standing.values_mut()) {
+        let wireless = std::net::Ipv4Addr::new(192, 168, 1, last);
+        facts.machine.address = Some(wireless.into());
+        facts.machine.interface = Some("wlan0".into());
+        facts.machine.addresses.insert(wireless, "wlan0".into());
+        facts.machine.memory_total -= 36 << 10;
+    }
+    assert!(plan(&cluster, &standing, &identity).unwrap().is_empty());
+    cluster.members[0].memory = Some("700Mi".parse().unwrap());
+    assert!(plan(&cluster, &standing, &identity).is_err(), "another limit is another node");
 }
 
 #[test]

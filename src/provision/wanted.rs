@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde_json::json;
 
 use crate::cluster::names::{
-    IMAGES_PATH, LABEL_CLUSTER, LABEL_CLUSTER_ID, LABEL_IMAGE, LABEL_NODE, LABEL_RELEASE, LABEL_ROLE, LABEL_SPEC,
-    container_name, images_name,
+    IMAGES_PATH, LABEL_ADDRESS, LABEL_CLUSTER, LABEL_CLUSTER_ID, LABEL_IMAGE, LABEL_NODE, LABEL_RELEASE, LABEL_ROLE,
+    LABEL_SPEC, container_name, images_name,
 };
 use crate::cluster::{
     CONFIG_PATH, Cluster, ClusterName, ContainerSpec, Identity, K3s, Member, NodeFile, NodeName, NodeSettings, Release,
@@ -93,7 +93,7 @@ impl Wanted {
             let (Some(facts), Some(images)) = (fleet.get(&member.host.name), images.get(&member.host.name)) else {
                 continue;
             };
-            match WantedNode::new(member, facts, images) {
+            match WantedNode::new(&cluster.name, member, facts, images) {
                 Ok(node) => nodes.push(node),
                 Err(finding) => findings.push(*finding),
             }
@@ -125,8 +125,10 @@ impl Wanted {
 
     /// Hash of what the user can see of a node: flags, environment, image.
     pub fn spec(&self, node: &WantedNode) -> String {
-        let config = self.settings(node).config();
-        spec_hash(&json!([config, self.environment(node), node.image.image.manifest.digest]))
+        // The user set what the node may have; what is left of the machine is a little more or less with every kernel.
+        let config = NodeSettings { withheld: 0, ..self.settings(node) }.config();
+        let memory = (node.withheld > 0).then_some(node.memory);
+        spec_hash(&json!([config, memory, self.environment(node), node.image.image.manifest.digest]))
     }
 
     fn environment(&self, node: &WantedNode) -> BTreeMap<String, String> {
@@ -145,6 +147,7 @@ impl Wanted {
             (LABEL_ROLE, node.role.to_string()),
             (LABEL_RELEASE, release),
             (LABEL_IMAGE, node.image.pull_digest().to_string()),
+            (LABEL_ADDRESS, node.address.to_string()),
             (LABEL_SPEC, self.spec(node)),
         ];
         labels.into_iter().map(|(label, value)| (label.to_string(), value)).collect()
@@ -193,11 +196,15 @@ fn authority(identity: &Identity) -> Vec<NodeFile> {
 }
 
 impl WantedNode {
-    fn new(member: &Member, facts: &Facts, images: &NodeImages) -> Result<Self, Box<Finding>> {
-        let address = member.address.or(match facts.machine.address {
-            Some(IpAddr::V4(address)) => Some(address),
-            _ => None,
-        });
+    fn new(cluster: &ClusterName, member: &Member, facts: &Facts, images: &NodeImages) -> Result<Self, Box<Finding>> {
+        let machine = &facts.machine;
+        let (address, interface) = match (member.address, standing(cluster, facts), machine.address) {
+            // flannel finds the interface of an address that was given itself.
+            (Some(given), ..) => (Some(given), None),
+            (None, Some((address, interface)), _) => (Some(address), Some(interface)),
+            (None, None, Some(IpAddr::V4(address))) => (Some(address), machine.interface.clone()),
+            (None, None, _) => (None, None),
+        };
         let name = match &member.node_name {
             Some(name) => Ok(name.clone()),
             None => facts.machine.hostname.parse().map_err(|_| bad_hostname(member, facts)),
@@ -209,8 +216,7 @@ impl WantedNode {
             host: member.host.name.clone(),
             role: member.role,
             address: address.ok_or_else(|| no_address(member))?,
-            // The interface belongs to the address that was found; flannel finds the one of another address itself.
-            interface: facts.machine.interface.clone().filter(|_| member.address.is_none()),
+            interface,
             image: images.node.clone(),
             inside: images.inside.clone(),
             memory,
@@ -220,6 +226,15 @@ impl WantedNode {
             taints: member.taints.clone(),
         })
     }
+}
+
+/// Where the cluster's node stands already, if the host still has that address: a host with two networks is reached by one today,
+/// and by the other tomorrow.
+fn standing(cluster: &ClusterName, facts: &Facts) -> Option<(Ipv4Addr, String)> {
+    let mut nodes = facts.nodes.iter().map(|node| &node.labels);
+    let labels = nodes.find(|labels| labels.get(LABEL_CLUSTER).is_some_and(|name| name == cluster.as_str()))?;
+    let address = labels.get(LABEL_ADDRESS)?.parse().ok()?;
+    Some((address, facts.machine.addresses.get(&address)?.clone()))
 }
 
 fn no_address(member: &Member) -> Box<Finding> {
