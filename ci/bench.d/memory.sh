@@ -7,7 +7,7 @@ memory_size() { case $1 in tiny | agent) echo 512M ;; small | k3d) echo 1G ;; *)
 memory_text() {
     case $1 in
         k3d) echo "k3s' defaults, as k3d starts it" ;;
-        agent) echo "an agent, profile small" ;;
+        agent) echo "an agent, profile tiny" ;;
         *) echo "profile $1" ;;
     esac
 }
@@ -21,6 +21,7 @@ memory_check() {
     done
     [[ $place =~ ^(arm64|namespace)$ ]] || refuse "--place is arm64 or namespace, not '$place'"
     [[ $minutes =~ ^[1-9][0-9]?$ ]] || refuse "--minutes wants 1 to 99, not '$minutes'"
+    [[ $churn =~ ^[0-9]{1,2}$ && ($churn == 0 || $place == arm64) ]] || refuse "--churn wants 0 to 99 minutes, and pods, which run on an arm64 machine only"
     [[ $runs =~ ^[1-9]$ ]] || refuse "--runs wants 1 to 9, not '$runs'"
     # The stand-in takes next to nothing, and its figures would say nothing.
     [[ -n $k3s ]] || refuse "ci/bench memory needs a real k3s: --k3s IMAGE, as of ci/lab up"
@@ -61,7 +62,7 @@ memory_container() { host_run "$target" docker ps --quiet --no-trunc --filter "n
 # memory_cluster SETTING: from images on the host to a Ready node; sets ready, in milliseconds.
 memory_cluster() {
     local setting=$1 profile=$1 begun
-    [[ $setting != agent ]] || profile=small
+    [[ $setting != agent ]] || profile=tiny
     : >"$work/log"
     if [[ $setting == k3d ]]; then
         host_run "$target" docker pull --quiet "$registry/rancher/k3s:$(memory_tag)" >>"$work/log" 2>&1 || return
@@ -121,31 +122,39 @@ memory_api() {
         "https://$(address_of "$(memory_server "$1")"):6443$2" "${@:3}"
 }
 memory_node_is_ready() {
+    # A small machine is not asked twenty times a second.
+    sleep 1
     memory_api "$1" /api/v1/nodes | jq -e '.items | length > 0 and all(.status.conditions | any(.type == "Ready" and .status == "True"))' >/dev/null
 }
-# One small pod, where the measured machine is.
+# The node on the measured machine, and one small pod there.
+memory_node() {
+    memory_api "$1" /api/v1/nodes | jq -er --arg address "$(address_of "$target")" '.items[] | select(.status.addresses | any(.address == $address)).metadata.name'
+}
 memory_pod() {
     local node
-    node=$(memory_api "$1" /api/v1/nodes | jq -r --arg address "$(address_of "$target")" '.items[] | select(.status.addresses | any(.address == $address)).metadata.name') || return
-    jq -n --arg node "$node" '{apiVersion: "v1", kind: "Pod", metadata: {name: "bench"}, spec: {nodeName: $node, automountServiceAccountToken: false,
-        containers: [{name: "idle", image: "docker.io/rancher/mirrored-pause:3.10.2", imagePullPolicy: "IfNotPresent"}]}}' |
-        memory_api "$1" /api/v1/namespaces/default/pods -H 'Content-Type: application/json' --data-binary @- >/dev/null
+    node=$(memory_node "$1") && memory_pod_of "$node" bench docker.io/rancher/mirrored-pause:3.10.2 null | memory_post "$1"
 }
+# memory_pod_of NODE NAME IMAGE LABELS
+memory_pod_of() {
+    jq -nc --arg node "$1" --arg name "$2" --arg image "$3" --argjson labels "$4" '{apiVersion: "v1", kind: "Pod", metadata: {$name, $labels},
+        spec: {nodeName: $node, automountServiceAccountToken: false, containers: [{name: "it", $image, imagePullPolicy: "IfNotPresent"}]}}'
+}
+memory_post() { memory_api "$1" /api/v1/namespaces/default/pods -H 'Content-Type: application/json' --data-binary @- >/dev/null; }
 memory_pods_running() {
     memory_api "$1" /api/v1/pods | jq -r '[.items[] | select(.status.phase == "Running") | .metadata.name | sub("-[a-z0-9]+-[a-z0-9]+$"; "")] | sort | join(" ")'
 }
 memory_pods_run() {
     local running
+    sleep 1
     running=$(memory_pods_running "$1")
     [[ $running == *bench* && ($running == *coredns* || $1 == agent) ]]
 }
 
-# memory_watch_node SETTING RUN: samples on the host itself, every five seconds: anonymous bytes of the node's container, KiB that the
-# machine has left, microseconds of processor, sectors written.
-memory_watch_node() {
+# memory_samples MINUTES: of the host itself, every five seconds: anonymous bytes of the node's container, KiB that the machine has left,
+# microseconds of processor, sectors written.
+memory_samples() {
     local container
-    container=$(memory_container "$1") && [[ -n $container ]] || return
-    say "$1, run $2: Ready after $((ready / 1000)) s; ${pods:-no pods}; watching for $minutes minutes"
+    container=$(memory_container "$setting") && [[ -n $container ]] || return
     # shellcheck disable=SC2016 # the host's shell
     host_run "$target" sh -c '
         # The container has one group on cgroup v2, and one in each hierarchy on v1.
@@ -165,9 +174,18 @@ memory_watch_node() {
             while read -r _ _ device _ _ _ _ _ _ written _; do [ "$device" != vda ] || sectors=$written; done </proc/diskstats
             echo "$anonymous $available $cpu $sectors"
             sleep 5
-        done' sh "$container" "$minutes" >"$work/samples" || return
+        done' sh "$container" "$1"
+}
+
+memory_watch_node() {
+    local setting=$1
+    say "$1, run $2: Ready after $((ready / 1000)) s; ${pods:-no pods}; watching for $minutes minutes"
+    memory_samples "$minutes" >"$work/samples" || return
     [[ -s $work/samples ]] || return
-    jq -Rnc --arg setting "$1" --argjson run "$2" --argjson ready "$ready" --arg pods "$pods" --arg place "$place" --argjson minutes "$minutes" '
+    : >"$work/churn"
+    [[ $churn == 0 ]] || memory_churn "$1" "$2" || return
+    jq -Rnc --arg setting "$1" --argjson run "$2" --argjson ready "$ready" --arg pods "$pods" --arg place "$place" --argjson minutes "$minutes" \
+        --slurpfile churn "$work/churn" '
         def median: sort | .[length / 2 | floor];
         [inputs | split(" ") | map(tonumber)] as $samples
         | {setting: $setting, run: $run, ready_milliseconds: $ready, pods: $pods, samples: ($samples | length),
@@ -175,8 +193,58 @@ memory_watch_node() {
            left_median: (if $place == "arm64" then ($samples | map(.[1] * 1024) | median) else null end),
            left_least: (if $place == "arm64" then ($samples | map(.[1] * 1024) | min) else null end),
            cpu_percent: (($samples[-1][2] - $samples[0][2]) / (($samples | length) - 1) / 5 / 10000),
-           written_per_minute: (if $place == "arm64" then ($samples[-1][3] - $samples[0][3]) * 512 / $minutes else null end)}' \
+           written_per_minute: (if $place == "arm64" then ($samples[-1][3] - $samples[0][3]) * 512 / $minutes else null end),
+           churn: $churn[0]}' \
         "$work/samples" >>"$work/results"
+}
+
+# memory_churn SETTING RUN: for $churn minutes pods come, serve and go, and everything is read as kubectl reads it; then what that cost.
+# The pods are one that does nothing and two CoreDNS, which is a program that people run.
+memory_churn() {
+    local setting=$1 node killed restarts sampler end made=0 lost=0 reads=0 refused=0 slowest=0 took
+    node=$(memory_node "$1") || return
+    killed=$(memory_killed) restarts=$(memory_restarts "$1") || return
+    say "$1, run $2: a changing workload for $churn minutes"
+    memory_samples "$churn" >"$work/churn.samples" &
+    sampler=$!
+    end=$(($(date +%s) + churn * 60))
+    while [[ $(date +%s) -lt $end ]]; do
+        took=$(now)
+        for pod in idle dns1 dns2; do memory_churn_pod "$node" "$pod" | memory_post "$1" && made=$((made + 1)) || refused=$((refused + 1)); done
+        wait_for 180 memory_churn_runs "$1" || lost=$((lost + 1))
+        took=$(($(now) - took))
+        [[ $took -le $slowest ]] || slowest=$took
+        for path in /api /apis /openapi/v3 /api/v1/nodes /api/v1/pods /apis/apps/v1/deployments /api/v1/events /api/v1/namespaces/default/pods/dns1/log; do
+            memory_api "$1" "$path" -H 'Accept: application/json;as=Table;v=v1;g=meta.k8s.io, application/json' >/dev/null && reads=$((reads + 1)) || refused=$((refused + 1))
+        done
+        memory_api "$1" '/api/v1/namespaces/default/pods?labelSelector=churn&gracePeriodSeconds=1' -X DELETE >/dev/null || refused=$((refused + 1))
+        wait_for 180 memory_churn_gone "$1" || lost=$((lost + 1))
+    done
+    wait "$sampler" || return
+    killed=$(($(memory_killed) - killed)) restarts=$(($(memory_restarts "$1") - restarts))
+    jq -Rnc --argjson minutes "$churn" --argjson made "$made" --argjson lost "$lost" --argjson reads "$reads" --argjson refused "$refused" \
+        --argjson slowest "$slowest" --argjson killed "$killed" --argjson restarts "$restarts" '
+        [inputs | split(" ") | map(tonumber)] as $samples
+        | {minutes: $minutes, pods: $made, rounds_lost: $lost, reads: $reads, refused: $refused, slowest_start_milliseconds: $slowest,
+           killed_by_kernel: $killed, restarts: $restarts, anonymous_peak: ($samples | map(.[0]) | max),
+           left_least: ($samples | map(.[1] * 1024) | min)}' "$work/churn.samples" >"$work/churn"
+    say "$1, run $2: $(<"$work/churn")"
+}
+memory_churn_pod() {
+    local image=mirrored-coredns-coredns:1.14.6
+    [[ $2 != idle ]] || image=mirrored-pause:3.10.2
+    memory_pod_of "$1" "$2" "docker.io/rancher/$image" '{"churn": "yes"}'
+}
+memory_churn_pods() { memory_api "$1" '/api/v1/namespaces/default/pods?labelSelector=churn'; }
+memory_churn_runs() { sleep 1 && memory_churn_pods "$1" | jq -e '.items | length == 3 and all(.status.phase == "Running")' >/dev/null; }
+memory_churn_gone() { sleep 1 && memory_churn_pods "$1" | jq -e '.items == []' >/dev/null; }
+# What the kernel has killed for want of memory since the machine's start, in any group.
+memory_killed() { host_run "$target" sed -n 's/^oom_kill //p' /proc/vmstat; }
+# Of containers of pods that stay, and of the node's own.
+memory_restarts() {
+    local own
+    own=$(host_run "$target" docker inspect --format '{{.RestartCount}}' "$(memory_container "$1")") || return
+    memory_api "$1" /api/v1/pods | jq --argjson own "$own" '[.items[].status.containerStatuses[]?.restartCount] | add + $own'
 }
 
 memory_delete() {
