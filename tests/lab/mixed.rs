@@ -4,12 +4,13 @@
 use std::process::Command;
 use std::time::Duration;
 
+use crate::check::{check, found};
 use crate::create::create;
 use crate::host::{Host, ci_lab};
 use crate::images::{ONE, image_of, outcome, prewarm};
 use crate::k3arm::{Home, Running};
 use crate::kubectl::{ready, ready_by_now};
-use crate::lab::{REGISTRY, ci, image, release};
+use crate::lab::{REGISTRY, Undo, ci, image, release};
 use crate::scenario;
 use crate::wait::until;
 
@@ -84,6 +85,46 @@ scenario! {
         await_ready(&home, &["a1", "h2"]);
         home.k3arm(&["cluster", "delete", "home"]).exits(0);
         assert_eq!(machine.containers() + &machine.volumes(), "");
+    }
+}
+
+scenario! {
+    /// As many a Pi has it: a 32-bit system on a 64-bit kernel. Its engine takes images for arm/v7 only, whatever the kernel is.
+    fn a_32_bit_engine_on_a_64_bit_kernel(lab) {
+        let machine = lab.machine();
+        machine.forget_images();
+        ci(&["engine", "a1", "stop"]);
+        let _again = Undo::script(&machine, "rm /run/lab/engine.path; pkill -x dockerd; kill -HUP 1; until docker version; do sleep 1; done");
+        machine.sh("printf /opt/armhf/bin: >/run/lab/engine.path");
+        ci(&["engine", "a1", "start"]);
+        assert_eq!(machine.sh("docker version --format '{{.Server.Arch}}'; uname -m"), "arm\naarch64");
+        let ran = check(&["a1"], &[]).exits(0);
+        assert!(found(&ran, "a1").contains("note userland"), "{}", ran.all());
+
+        let home = Home::new();
+        let ran = prewarm(&home, &[ONE], &["a1", "h1"], &[]).exits(0);
+        assert_eq!(outcome(&ran, "a1", &image_of(ONE)).0, "pulled", "{}", ran.all());
+        assert_eq!(architecture_of(&machine, &image_of(ONE)), "linux/arm");
+        home.k3arm(&["cluster", "create", "home", "--k3s", ONE, "--server", "h1", "--agent", "a1", "--timeout", "120s"]).exits(0);
+        assert_eq!(ready(&home.kubeconfig()), ["a1", "h1"]);
+        home.k3arm(&["cluster", "delete", "home"]).exits(0);
+        machine.forget_images();
+    }
+}
+
+scenario! {
+    /// What was made for one architecture is not put on a host of another, and does not keep the others from theirs.
+    fn a_bundle_for_another_architecture_is_refused(lab) {
+        let machine = lab.machine();
+        machine.forget_images();
+        lab.host("h1").forget_images();
+        let home = Home::new();
+        let file = home.path("amd64.tar").display().to_string();
+        home.k3arm(&["image", "bundle", ONE, "--platform", "linux/amd64", "-o", &file]).exits(0);
+        let ran = prewarm(&home, &[ONE], &["a1", "h1"], &["--bundle", &file]);
+        assert_ne!(ran.code, 0, "{}", ran.all());
+        assert!(ran.error("a1").contains("linux/arm64"), "{}", ran.all());
+        assert_eq!(machine.sh("docker images -q"), "");
     }
 }
 
