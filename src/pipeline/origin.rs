@@ -41,7 +41,7 @@ impl Origin {
                     .iter()
                     .find(|image| image.reference.as_ref() == Some(reference))
                     .ok_or_else(missing)?;
-                from_archive(archive, &held.root).await
+                from_archive(archive, reference, &held.root).await
             }
         }
     }
@@ -53,7 +53,7 @@ impl Origin {
                 let by_digest = reference.by_digest(&wanted.digest);
                 registry.document(&by_digest).await.map_err(|e| Failure::new(&e, e.hint()))
             }
-            Self::Archive(archive) => from_archive(archive, wanted).await,
+            Self::Archive(archive) => from_archive(archive, reference, wanted).await,
         }
     }
 
@@ -65,7 +65,7 @@ impl Origin {
             }
             Self::Archive(archive) => {
                 let bytes = archive.document(&wanted.digest).await.map_err(|e| Failure::new(&e, e.hint()))?;
-                bytes.ok_or_else(|| lacking(archive, wanted))
+                bytes.ok_or_else(|| lacking(archive, reference, wanted))
             }
         }
     }
@@ -81,17 +81,24 @@ impl Origin {
     }
 }
 
-async fn from_archive(archive: &Archive, wanted: &Descriptor) -> Result<Fetched, Failure> {
+async fn from_archive(archive: &Archive, reference: &Reference, wanted: &Descriptor) -> Result<Fetched, Failure> {
     let bytes = archive.document(&wanted.digest).await.map_err(|e| Failure::new(&e, e.hint()))?;
-    fetched(wanted, bytes.ok_or_else(|| lacking(archive, wanted))?)
+    fetched(wanted, bytes.ok_or_else(|| lacking(archive, reference, wanted))?)
 }
 
-fn lacking(archive: &Archive, wanted: &Descriptor) -> Failure {
-    Failure {
-        host: None,
-        message: format!("{} lacks {}", archive.name().display(), wanted.digest),
-        hint: Some("it was made for other platforms, or is not complete: make it again".into()),
-    }
+fn lacking(archive: &Archive, reference: &Reference, wanted: &Descriptor) -> Failure {
+    let (file, image) = (archive.name().display(), reference.familiar());
+    let (message, hint) = match &wanted.platform {
+        Some(platform) => (
+            format!("{file} holds {image}, but not for {platform}"),
+            format!("make it again for the hosts' platforms: `k3arm image bundle` with `--platform {platform}`, too"),
+        ),
+        None => (
+            format!("{file} lacks {} of {image}", wanted.digest),
+            "it was made for other platforms, or is not complete: make it again".into(),
+        ),
+    };
+    Failure { host: None, message, hint: Some(hint) }
 }
 
 /// Bytes that are known to have the digest of `wanted`, interpreted.
