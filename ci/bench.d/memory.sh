@@ -168,11 +168,12 @@ memory_samples() {
         while [ "$(date +%s)" -lt "$end" ]; do
             anonymous=$(sed -nE "s/^(anon|total_rss) //p" "$group/memory.stat" | head -n 1)
             available=$(sed -nE "s/^MemAvailable: *([0-9]+).*/\1/p" /proc/meminfo)
-            if [ -e "$accounting/cpuacct.usage" ]; then cpu=$(($(cat "$accounting/cpuacct.usage") / 1000))
+            if [ -e "$accounting/cpuacct.usage" ]; then cpu=$(sed "s/...$//" "$accounting/cpuacct.usage")
             else cpu=$(sed -n "s/^usage_usec //p" "$accounting/cpu.stat"); fi
             sectors=0
             while read -r _ _ device _ _ _ _ _ _ written _; do [ "$device" != vda ] || sectors=$written; done </proc/diskstats
-            echo "$anonymous $available $cpu $sectors"
+            # A container that starts anew has no group for a moment.
+            [ -z "$anonymous" ] || [ -z "$cpu" ] || echo "$anonymous $available $cpu $sectors"
             sleep 5
         done' sh "$container" "$1"
 }
@@ -201,9 +202,10 @@ memory_watch_node() {
 # memory_churn SETTING RUN: for $churn minutes pods come, serve and go, and everything is read as kubectl reads it; then what that cost.
 # The pods are one that does nothing and two CoreDNS, which is a program that people run.
 memory_churn() {
-    local setting=$1 node killed restarts sampler end made=0 lost=0 reads=0 refused=0 slowest=0 took
+    local setting=$1 node killed restarts killed_before restarts_before sampler end made=0 lost=0 reads=0 refused=0 slowest=0 took
     node=$(memory_node "$1") || return
-    killed=$(memory_killed) restarts=$(memory_restarts "$1") || return
+    killed_before=$(memory_killed) || return
+    restarts_before=$(memory_restarts "$1") || return
     say "$1, run $2: a changing workload for $churn minutes"
     memory_samples "$churn" >"$work/churn.samples" &
     sampler=$!
@@ -221,13 +223,16 @@ memory_churn() {
         wait_for 180 memory_churn_gone "$1" || lost=$((lost + 1))
     done
     wait "$sampler" || return
-    killed=$(($(memory_killed) - killed)) restarts=$(($(memory_restarts "$1") - restarts))
+    wait_for 300 memory_node_is_ready "$1" || return
+    killed=$(memory_killed) || return
+    restarts=$(memory_restarts "$1") || return
+    killed=$((killed - killed_before)) restarts=$((restarts - restarts_before))
     jq -Rnc --argjson minutes "$churn" --argjson made "$made" --argjson lost "$lost" --argjson reads "$reads" --argjson refused "$refused" \
         --argjson slowest "$slowest" --argjson killed "$killed" --argjson restarts "$restarts" '
         [inputs | split(" ") | map(tonumber)] as $samples
         | {minutes: $minutes, pods: $made, rounds_lost: $lost, reads: $reads, refused: $refused, slowest_start_milliseconds: $slowest,
            killed_by_kernel: $killed, restarts: $restarts, anonymous_peak: ($samples | map(.[0]) | max),
-           left_least: ($samples | map(.[1] * 1024) | min)}' "$work/churn.samples" >"$work/churn"
+           left_least: ($samples | map(.[1] * 1024) | min)}' "$work/churn.samples" >"$work/churn" || return
     say "$1, run $2: $(<"$work/churn")"
 }
 memory_churn_pod() {
@@ -244,7 +249,7 @@ memory_killed() { host_run "$target" sed -n 's/^oom_kill //p' /proc/vmstat; }
 memory_restarts() {
     local own
     own=$(host_run "$target" docker inspect --format '{{.RestartCount}}' "$(memory_container "$1")") || return
-    memory_api "$1" /api/v1/pods | jq --argjson own "$own" '[.items[].status.containerStatuses[]?.restartCount] | add + $own'
+    memory_api "$1" /api/v1/pods | jq -e --argjson own "$own" '[.items[].status.containerStatuses[]?.restartCount] | add + $own'
 }
 
 memory_delete() {

@@ -80,6 +80,9 @@ impl NodeSettings<'_> {
         };
         insert_list(&mut config, "node-label", &self.labels);
         insert_list(&mut config, "node-taint", self.taints);
+        if self.role == Role::Server {
+            insert_list(&mut config, "kube-controller-manager-arg", &profile.controller_manager_args(self.release));
+        }
         insert_list(&mut config, "kubelet-arg", &self.kubelet_args(profile.kubelet_args()));
         self.k3s.config.iter().for_each(|(flag, value)| merge(&mut config, flag, value, self.role));
         config
@@ -139,9 +142,30 @@ fn merge(config: &mut Map<String, Value>, flag: &str, value: &Value, role: Role)
         config.insert(flag.into(), value.clone());
         return;
     };
+    let reserved = ours.iter().find(|item| item.as_str().map(item_name) == Some(RESERVED)).cloned();
     let names: Vec<&str> = theirs.iter().filter_map(Value::as_str).map(item_name).collect();
     ours.retain(|item| !item.as_str().is_some_and(|item| names.contains(&item_name(item))));
-    ours.extend(theirs.iter().cloned());
+    ours.extend(theirs.iter().map(|item| match &reserved {
+        Some(reserved) if item.as_str().map(item_name) == Some(RESERVED) => with_reserved(reserved, item),
+        _ => item.clone(),
+    }));
+}
+
+/// The kubelet's `system-reserved=cpu=100m,memory=1Gi`: whoever reserves one resource does not give up what we reserve of another.
+const RESERVED: &str = "system-reserved";
+
+fn with_reserved(ours: &Value, theirs: &Value) -> Value {
+    let parts = |item: &'_ Value| -> Vec<String> {
+        let list = item.as_str().and_then(|item| item.split_once('=')).map_or("", |(_, list)| list);
+        list.split(',').map(str::trim).filter(|part| !part.is_empty()).map(String::from).collect()
+    };
+    let mut reserved = parts(theirs);
+    for part in parts(ours) {
+        if !reserved.iter().any(|reserved| item_name(reserved) == item_name(&part)) {
+            reserved.push(part);
+        }
+    }
+    json!(format!("{RESERVED}={}", reserved.join(",")))
 }
 
 fn items(value: &Value) -> Vec<Value> {
@@ -212,6 +236,33 @@ mod tests {
         let config = NodeSettings { withheld: (100 << 20) + 1, ..node_settings(&k3s, Role::Agent) }.config();
         let args = config["kubelet-arg"].as_array().unwrap();
         assert!(args.contains(&json!("system-reserved=memory=102401Ki")), "{args:?}");
+    }
+
+    #[test]
+    fn a_small_servers_controllers_are_named_where_their_names_are_known() {
+        let k3s = with(json!({}));
+        let named = |release: Option<&str>, role| {
+            let release: Option<Release> = release.map(|release| release.parse().unwrap());
+            let settings = NodeSettings { release: release.as_ref(), ..node_settings(&k3s, role) };
+            settings.config().contains_key("kube-controller-manager-arg")
+        };
+        assert!(named(Some("v1.36.2+k3s1"), Role::Server));
+        assert!(!named(Some("v1.36.2+k3s1"), Role::Agent));
+        assert!(!named(Some("v1.99.0+k3s1"), Role::Server) && !named(None, Role::Server));
+    }
+
+    #[test]
+    fn who_reserves_processor_time_leaves_memory_reserved() {
+        let reserved = |theirs: &str| {
+            let k3s = with(json!({"kubelet-arg": [theirs]}));
+            let config = NodeSettings { withheld: 100 << 20, ..node_settings(&k3s, Role::Agent) }.config();
+            let args = config["kubelet-arg"].as_array().unwrap();
+            args.iter().filter_map(Value::as_str).filter(|arg| arg.starts_with(RESERVED)).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(reserved("system-reserved=cpu=100m"), "system-reserved=cpu=100m,memory=102400Ki");
+        assert_eq!(reserved("system-reserved=cpu=100m, memory=1Gi"), "system-reserved=cpu=100m,memory=1Gi");
+        assert_eq!(reserved("system-reserved=memory=1Gi"), "system-reserved=memory=1Gi");
+        assert_eq!(reserved("max-pods=20"), "system-reserved=memory=102400Ki");
     }
 
     #[test]

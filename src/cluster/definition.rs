@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::names::{LABEL_ADDRESS, LABEL_CLUSTER};
 use super::{ClusterName, NodeName, Profile, Quantity, Source};
-use crate::host::Host;
+use crate::host::{Facts, Host, NodeFacts, NodeState};
 use crate::oci::Reference;
 
 /// A cluster as the user wants it, from the file or from arguments.
@@ -60,6 +61,28 @@ impl Member {
     /// Bytes of memory that the node may have on a host with so many.
     pub fn memory_of(&self, total: u64) -> u64 {
         self.memory.map_or(total, |limit| limit.0.min(total))
+    }
+
+    /// Under which address, and on which interface of its host, the others reach its node: what the user said, else where the
+    /// cluster's node stands already if the host still has that address, else where the host was reached. A host with two networks
+    /// is reached by one today, and by the other tomorrow.
+    pub fn reached_at(&self, cluster: &ClusterName, facts: &Facts) -> Option<(Ipv4Addr, Option<String>)> {
+        let machine = &facts.machine;
+        // flannel finds the interface of an address that was given itself.
+        let given = self.address.map(|address| (address, None));
+        let standing = || {
+            let is_ours = |node: &&NodeFacts| {
+                let name = node.labels.get(LABEL_CLUSTER);
+                node.state != NodeState::Created && name.is_some_and(|name| name == cluster.as_str())
+            };
+            let address = facts.nodes.iter().find(is_ours)?.labels.get(LABEL_ADDRESS)?.parse().ok()?;
+            Some((address, Some(machine.addresses.get(&address)?.clone())))
+        };
+        let found = || match machine.address {
+            Some(IpAddr::V4(address)) => Some((address, machine.interface.clone())),
+            _ => None,
+        };
+        given.or_else(standing).or_else(found)
     }
 }
 

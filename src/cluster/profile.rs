@@ -4,8 +4,8 @@
 //!
 //! On amd64, some minutes after the start, without pods: all parts and Go's defaults 380, no parts 348, and then with `GOGC` 50: 259,
 //! 25: 222, 20: 217; processor time is 3 to 4 % of a core in all of them. On top of 25, each of these gave 0 to 7, which is what
-//! runs differ by, so none is set: fewer controllers, no priority and fairness, no egress selector, no watch cache, rarer
-//! housekeeping. A `GOMEMLIMIT` of 200 MiB gave 9; one of 175 MiB, near what lives on the heap, took 87 % of a core. So there is one
+//! runs differ by, so none is set: no priority and fairness, no egress selector, no watch cache, rarer housekeeping.
+//! What lives on the heap after a collection is 123 to 128 MB, of it 27 are OpenAPI; the one controller that can be spared keeps 4 to 8. A `GOMEMLIMIT` of 200 MiB gave 9; one of 175 MiB, near what lives on the heap, took 87 % of a core. So there is one
 //! on the smallest machines only, as a ceiling well above that, where the kernel would kill k3s otherwise.
 //!
 //! On emulated arm64 machines, with CoreDNS and one small pod, of 1 GiB: k3s' defaults 444, and 488 with 305 left for workloads where
@@ -18,6 +18,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+
+use super::Release;
 
 /// A memory profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -40,6 +42,9 @@ const MIB: u64 = 1 << 20;
 
 /// No huge pages for the heap, where the kernel gives them unasked, as Debian's does from 512 MiB on: one small object keeps 2 MiB.
 const SMALL_PAGES: &str = "disablethp=1";
+
+/// New goroutines start with 2 KiB of stack, and not with what others needed: of a server's five thousand most wait for good.
+const SMALL_STACKS: &str = "adaptivestackstart=0";
 
 /// Parts of k3s that `small` and `tiny` leave out, and what the user then does without.
 pub const LEFT_OUT: [(&str, &str); 4] = [
@@ -65,7 +70,7 @@ impl Profile {
     /// it does all it can.
     pub fn environment(self) -> BTreeMap<String, String> {
         let variables: &[(&str, &str)] = match self {
-            Self::Tiny => &[("GOGC", "25"), ("GOMEMLIMIT", "280MiB")],
+            Self::Tiny => &[("GODEBUG", SMALL_STACKS), ("GOGC", "15"), ("GOMEMLIMIT", "280MiB")],
             Self::Small => &[("GODEBUG", SMALL_PAGES), ("GOGC", "25")],
             Self::Standard => &[("GODEBUG", SMALL_PAGES), ("GOGC", "50")],
             Self::Auto | Self::Full => &[],
@@ -88,6 +93,17 @@ impl Profile {
             config.insert("disable-network-policy".into(), json!(true));
         }
         config
+    }
+
+    /// Settings of the server's controller manager, in a release that knows all of their names: an unknown one would end k3s.
+    ///
+    /// They are those that k3s has beside its cloud controller, less the controller that checks the types in ValidatingAdmissionPolicies and tells of them in their status;
+    /// the policies hold without it. It keeps a second copy of all schemas.
+    pub fn controller_manager_args(self, release: Option<&Release>) -> Vec<String> {
+        let is_known = release.is_some_and(|release| ((1, 30)..=(1, 36)).contains(&release.minor()));
+        let controllers =
+            "*,tokencleaner,-service,-route,-cloud-node-lifecycle,-validatingadmissionpolicy-status-controller";
+        (!self.has_parts() && is_known).then(|| format!("controllers={controllers}")).into_iter().collect()
     }
 
     /// kubelet settings of every node; k3s drops the kubelet's own memory threshold, so it is set again.

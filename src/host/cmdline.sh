@@ -10,11 +10,12 @@ case $line in
 esac
 before= after= is_there=
 for word in $line; do
-    case $word in
-        "$argument") [ -n "$after" ] || is_there=yes ;;
+    case $after$word in
+        "$argument") is_there=yes ;;
         cgroup_disable=memory) ;;
         --) after=" --" ;;
-        *) if [ -n "$after" ]; then after="$after $word"; else before="$before$word "; fi ;;
+        ' '*) after="$after $word" ;;
+        *) before="$before$word " ;;
     esac
 done
 new=$before$argument$after

@@ -49,7 +49,8 @@ pub fn parse_machine(
         interface: link.interface,
         prefix: link.prefix,
         mtu: link.mtu,
-        addresses: links.into_iter().filter_map(|link| Some((link.address?, link.interface?))).collect(),
+        // Of an address on two interfaces the first one counts, as for the machine's own.
+        addresses: links.into_iter().rev().filter_map(|link| Some((link.address?, link.interface?))).collect(),
         listeners: said.all("listener").map(listener).collect::<Result<BTreeSet<_>, _>>()?.into_iter().collect(),
         board: Board::said(&said),
         system: System::said(&said),

@@ -132,7 +132,7 @@ mod tests {
             ("root=/dev/x rootwait\n", "root=/dev/x rootwait cgroup_enable=memory\n"),
             ("root=/dev/x cgroup_disable=memory quiet", "root=/dev/x quiet cgroup_enable=memory\n"),
             ("root=/dev/x quiet\r\n", "root=/dev/x quiet cgroup_enable=memory\n"),
-            ("quiet -- 3\n", "quiet cgroup_enable=memory -- 3\n"),
+            ("quiet -- 3 cgroup_disable=memory -- 4\n", "quiet cgroup_enable=memory -- 3 cgroup_disable=memory -- 4\n"),
             ("quiet *$(id)`id`\\n\n", "quiet *$(id)`id`\\n cgroup_enable=memory\n"),
         ] {
             let folder = tempfile::tempdir().expect("a folder");
@@ -176,15 +176,17 @@ mod tests {
 
     #[test]
     fn a_kernel_that_was_told_is_not_told_again() {
-        let of = |argument: &str| {
+        let of = |arguments: &str| {
             let mut machine = parsed();
             machine.controllers = vec!["cpu".into()];
             machine.system.boot_config = Some("/boot/firmware/cmdline.txt".into());
-            machine.system.kernel_arguments = vec![argument.into()];
+            machine.system.kernel_arguments = arguments.split(' ').map(String::from).collect();
             Mend::of(&machine, None)
         };
         assert_eq!(of("cgroup_disable=memory").len(), 1);
         assert_eq!(of("cgroup_enable=memory"), []);
+        assert_eq!(of("cgroup_disable=memory cgroup_enable=memory"), []);
+        assert_eq!(of("cgroup_enable=memory cgroup_disable=memory").len(), 1, "the last one holds");
     }
 
     fn parsed() -> MachineFacts {

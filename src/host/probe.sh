@@ -5,6 +5,7 @@ PATH=$PATH:/sbin:/usr/sbin:/usr/local/sbin
 ports='192B 192C 2118 2808 2809 280A 2810 2811 2812 2813'
 line_end='
 '
+carriage_return=$(printf '\r')
 
 # What has more than one line is no fact, but a program's complaint.
 say() { case $2 in '' | *"$line_end"*) ;; *) printf '%s=%s\n' "$1" "$2" ;; esac; }
@@ -140,7 +141,7 @@ board() {
 # The fifth byte of a program is 1 where it is for 32 bits, and 2 for 64.
 system() {
     while IFS== read -r name value; do
-        value=${value#[\"\']}; value=${value%[\"\']}
+        value=${value%"$carriage_return"}; value=${value#[\"\']}; value=${value%[\"\']}
         case $name in ID) say os_id "$value" ;; VERSION_ID) say os_version "$value" ;; PRETTY_NAME) say os_name "$value" ;; esac
     done 2>/dev/null < /etc/os-release
     case $(od -An -tu1 -j4 -N1 /bin/sh 2>/dev/null) in *1) say bits 32 ;; *2) say bits 64 ;; esac
@@ -152,7 +153,8 @@ system() {
         if [ -f "$file" ]; then say boot_config "$file"; break; fi
     done
     for word in $(cat /proc/cmdline 2>/dev/null); do
-        case $word in cgroup_* | systemd.unified_cgroup_hierarchy=*) say kernel_argument "$word" ;; esac
+        # What is behind is for init.
+        case $word in --) break ;; cgroup_* | systemd.unified_cgroup_hierarchy=*) say kernel_argument "$word" ;; esac
     done
     if grep -q '^ENABLED=yes' /etc/ufw/ufw.conf 2>/dev/null; then say firewall ufw; fi
     if [ -d /run/systemd/system ]; then

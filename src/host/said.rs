@@ -50,7 +50,7 @@ impl<'a> Said<'a> {
             if value.len() > MAX_VALUE {
                 return Err(strange(line));
             }
-            // What files of the host say may have ends of lines of another system.
+            // What no script of ours prints is not known: files of the host may say anything.
             let value = value.trim();
             if !value.chars().any(char::is_control) {
                 said.entry(key).or_default().push(value);

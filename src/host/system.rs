@@ -131,9 +131,10 @@ impl System {
 }
 
 impl System {
-    /// The kernel was told to switch the memory controller on.
+    /// The kernel was told, and last, to switch the memory controller on.
     pub fn is_told_of_memory(&self) -> bool {
-        self.kernel_arguments.iter().any(|argument| argument == "cgroup_enable=memory")
+        let last = self.kernel_arguments.iter().rfind(|argument| argument.ends_with("able=memory"));
+        last.is_some_and(|argument| argument == "cgroup_enable=memory")
     }
 
     /// How the memory controller is switched on here, where it is known how this system is told its kernel's arguments.

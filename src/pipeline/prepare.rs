@@ -123,7 +123,8 @@ async fn returned(
                 let now = boot_id(&reached.session).await;
                 let machine = reached.machine;
                 reached.session.close().await;
-                if now.is_some() && now != before {
+                // Where it was not known which start this was, it has to be gone once.
+                if now.is_some() && now != before && (before.is_some() || last.is_some()) {
                     environment.events.on(&host.name, Progress::Done { what: "is back".into() });
                     return if machine.lacks_memory_controller() { Err(unheard(host, &machine)) } else { Ok(()) };
                 }

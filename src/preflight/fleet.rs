@@ -28,7 +28,7 @@ pub fn fleet_findings(fleet: &BTreeMap<HostName, Facts>, reach: &[Reach]) -> Vec
         let names = twins(fleet, |facts| facts.machine.hostname.clone()).into_iter();
         findings.extend(names.map(|(host, twin)| {
             let name = &fleet[host].machine.hostname;
-            rules::SAME_HOSTNAME.on(host, format!("its host name is {name}, and so is that of {twin}"))
+            rules::SAME_HOSTNAME.on(host, format!("its host name is {name:?}, and so is that of {twin}"))
         }));
     }
     findings.extend(clocks(fleet));
@@ -86,9 +86,12 @@ fn is_tried(from: usize, to: usize, fleet: usize) -> bool {
 /// Which ports each host is to try, to learn whether nodes on these hosts would reach each other: by the cluster's roles, or
 /// all that any node may need. Where a node of ours runs already, nothing is tried.
 pub fn targets(cluster: Option<&Cluster>, fleet: &BTreeMap<HostName, Facts>) -> Targets {
-    let role = |host: &HostName| {
-        let member = cluster?.members.iter().find(|member| member.host.name == *host)?;
-        Some(member.role)
+    let member = |host: &HostName| cluster?.members.iter().find(|member| member.host.name == *host);
+    let role = |host: &HostName| Some(member(host)?.role);
+    let address = |host: &HostName, at: &Facts| match (cluster, member(host), at.machine.address) {
+        (Some(cluster), Some(member), _) => Some(member.reached_at(&cluster.name, at)?.0),
+        (.., Some(IpAddr::V4(address))) => Some(address),
+        _ => None,
     };
     let is_free = |facts: &Facts| facts.nodes.is_empty() && facts.machine.listeners.is_empty();
     let from = |(place, (host, facts)): (usize, (&HostName, &Facts))| {
@@ -96,7 +99,7 @@ pub fn targets(cluster: Option<&Cluster>, fleet: &BTreeMap<HostName, Facts>) -> 
             fleet.iter().enumerate().filter(|(_, (other, at))| *other != host && (is_free(facts) || is_free(at)));
         let targets = others.flat_map(|(there, (to, at))| {
             let is_tried = is_tried(place, there, fleet.len());
-            let Some(IpAddr::V4(address)) = at.machine.address else { return Vec::new() };
+            let Some(address) = address(to, at) else { return Vec::new() };
             let target = |port, udp| Target { to: to.clone(), address, port, udp };
             let listens = |port| at.machine.listeners.iter().any(|listener| listener.port == port);
             let mut targets = Vec::new();

@@ -191,18 +191,11 @@ impl Here<'_> {
     }
 
     fn memory(&self) -> Option<Finding> {
-        let total = self.purpose.memory.unwrap_or(u64::MAX).min(self.facts.machine.memory_total);
+        let all = self.facts.machine.memory_total;
+        let total = self.purpose.memory.unwrap_or(all).min(all);
+        let whose = if total < all { "its node may have" } else { "it has" };
         let least = if self.purpose.role == Some(Role::Server) { 450 * MIB } else { 250 * MIB };
-        (total < least).then(|| {
-            self.found(
-                &rules::MEMORY,
-                format!(
-                    "{} {} MiB of memory",
-                    if total < self.facts.machine.memory_total { "its node may have" } else { "it has" },
-                    total / MIB
-                ),
-            )
-        })?
+        (total < least).then(|| self.found(&rules::MEMORY, format!("{whose} {} MiB of memory", total / MIB)))?
     }
 
     fn clock(&self) -> Option<Finding> {
@@ -243,7 +236,7 @@ impl Here<'_> {
         let at = board.millidegrees.map(|degrees| format!(" at {} °C", degrees / 1000)).unwrap_or_default();
         let bits = board.throttled.unwrap_or(0);
         // Some boards have a limit of 60 °C, from which on they are a little slower.
-        let is_slower = bits & 0b1000 != 0 || bits & 0b111 != 0 && bits & 1 == 0;
+        let is_slower = bits & 0b1000 != 0 || bits & 0b110 != 0 && bits & 1 == 0;
         match board.millidegrees {
             Some(degrees) if degrees > 80_000 => {
                 self.found(&rules::HEAT, format!("the board has {} °C", degrees / 1000))

@@ -215,7 +215,18 @@ fn a_standing_node_is_the_same_by_another_way_in_and_with_another_kernel() {
         facts.machine.memory_total -= 36 << 10;
     }
     assert!(plan(&cluster, &standing, &identity).unwrap().is_empty());
-    cluster.members[0].memory = Some("700Mi".parse().unwrap());
+    let mut cut = standing.clone();
+    cut.values_mut().flat_map(|facts| &mut facts.nodes).for_each(|node| node.state = NodeState::Created);
+    let again = plan(&cluster, &cut, &identity).unwrap();
+    let addresses: Vec<&String> = again
+        .steps()
+        .filter_map(|step| match &step.action {
+            Action::CreateNode(node) => node.container.labels.get(crate::cluster::names::LABEL_ADDRESS),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(addresses, ["192.168.1.1", "192.168.1.2"], "what was never started stands nowhere");
+    cluster.members[0].memory = Some("900Mi".parse().unwrap());
     assert!(plan(&cluster, &standing, &identity).is_err(), "another limit is another node");
 }
 

@@ -1,7 +1,7 @@
 //! The wanted cluster: names, addresses and containers, chosen before anything is planned.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use serde_json::json;
 
@@ -197,14 +197,7 @@ fn authority(identity: &Identity) -> Vec<NodeFile> {
 
 impl WantedNode {
     fn new(cluster: &ClusterName, member: &Member, facts: &Facts, images: &NodeImages) -> Result<Self, Box<Finding>> {
-        let machine = &facts.machine;
-        let (address, interface) = match (member.address, standing(cluster, facts), machine.address) {
-            // flannel finds the interface of an address that was given itself.
-            (Some(given), ..) => (Some(given), None),
-            (None, Some((address, interface)), _) => (Some(address), Some(interface)),
-            (None, None, Some(IpAddr::V4(address))) => (Some(address), machine.interface.clone()),
-            (None, None, _) => (None, None),
-        };
+        let (address, interface) = member.reached_at(cluster, facts).ok_or_else(|| no_address(member))?;
         let name = match &member.node_name {
             Some(name) => Ok(name.clone()),
             None => facts.machine.hostname.parse().map_err(|_| bad_hostname(member, facts)),
@@ -215,7 +208,7 @@ impl WantedNode {
             name: name?,
             host: member.host.name.clone(),
             role: member.role,
-            address: address.ok_or_else(|| no_address(member))?,
+            address,
             interface,
             image: images.node.clone(),
             inside: images.inside.clone(),
@@ -226,15 +219,6 @@ impl WantedNode {
             taints: member.taints.clone(),
         })
     }
-}
-
-/// Where the cluster's node stands already, if the host still has that address: a host with two networks is reached by one today,
-/// and by the other tomorrow.
-fn standing(cluster: &ClusterName, facts: &Facts) -> Option<(Ipv4Addr, String)> {
-    let mut nodes = facts.nodes.iter().map(|node| &node.labels);
-    let labels = nodes.find(|labels| labels.get(LABEL_CLUSTER).is_some_and(|name| name == cluster.as_str()))?;
-    let address = labels.get(LABEL_ADDRESS)?.parse().ok()?;
-    Some((address, facts.machine.addresses.get(&address)?.clone()))
 }
 
 fn no_address(member: &Member) -> Box<Finding> {

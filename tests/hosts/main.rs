@@ -11,7 +11,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use k3arm::cluster::{Cluster, Role};
 use k3arm::host::{
-    Answer, DiskFacts, EngineFacts, Facts, HostName, ImageStore, Listener, Medium, Reach, Target, parse_machine,
+    Answer, DiskFacts, EngineFacts, Facts, HostName, ImageStore, Listener, Medium, NodeFacts, NodeState, Reach, Target,
+    parse_machine,
 };
 use k3arm::preflight::{Purpose, fleet_findings, node_findings, targets};
 
@@ -148,6 +149,32 @@ fn ports_are_tried_between_hosts() {
     assert_eq!((api.len(), kubelet.len()), (15, 15));
     assert!(api.iter().all(|(_, to)| to.as_str() == "pi1") && kubelet.iter().all(|(from, _)| from.as_str() == "pi1"));
     assert_eq!(pairs(Some(&cluster), 16, 8472).len(), 16 * 4);
+}
+
+/// The nodes' own address is tried, not the one by which the host was reached this time.
+#[test]
+fn agents_try_where_the_server_stands() {
+    let mut fleet = fleet_of(2);
+    let server = fleet.get_mut(&HostName::new("pi1")).expect("it is there");
+    server.machine.addresses.insert([10, 67, 0, 11].into(), "wlan0".into());
+    let file = "apiVersion: k3arm.dev/v1alpha1\nkind: Cluster\nmetadata: {name: home}\nhosts:\n  - {ssh: pi1, name: pi1, role: server}\n  - {ssh: pi2, name: pi2, role: agent}\n";
+    let cluster = Cluster::parse(file).expect("a cluster file");
+    let tried = |fleet: &BTreeMap<HostName, Facts>| {
+        let targets = targets(Some(&cluster), fleet);
+        targets[&HostName::new("pi2")].iter().map(|target| target.address.to_string()).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(tried(&fleet), ["10.66.0.11".to_string()].into());
+    let labels = [("k3arm.dev/cluster", "home"), ("k3arm.dev/address", "10.67.0.11")];
+    let node = NodeFacts {
+        id: "1".repeat(64),
+        name: "k3arm-home-pi1".into(),
+        labels: labels.map(|(label, value)| (label.to_string(), value.to_string())).into(),
+        state: NodeState::Running,
+        image: String::new(),
+        volumes: Vec::new(),
+    };
+    fleet.get_mut(&HostName::new("pi1")).expect("it is there").nodes.push(node);
+    assert_eq!(tried(&fleet), ["10.67.0.11".to_string()].into());
 }
 
 /// Two hosts that have nothing against each other, and then what may be: a cloned card, a wrong clock, another network.
