@@ -4,14 +4,17 @@
 //!
 //! On amd64, some minutes after the start, without pods: all parts and Go's defaults 380, no parts 348, and then with `GOGC` 50: 259,
 //! 25: 222, 20: 217; processor time is 3 to 4 % of a core in all of them. On top of 25, each of these gave 0 to 7, which is what
-//! runs differ by, so none is set: no priority and fairness, no egress selector, no watch cache, rarer housekeeping.
-//! What lives on the heap after a collection is 123 to 128 MB, of it 27 are OpenAPI; the one controller that can be spared keeps 4 to 8. A `GOMEMLIMIT` of 200 MiB gave 9; one of 175 MiB, near what lives on the heap, took 87 % of a core. So there is one
-//! on the smallest machines only, as a ceiling well above that, where the kernel would kill k3s otherwise.
+//! runs differ by, so none is set: no priority and fairness, no egress selector, no watch cache, rarer housekeeping. What lives on the
+//! heap after a collection is 123 to 128 MB, of it 27 are OpenAPI; the one controller that can be spared keeps 4 to 6. A `GOMEMLIMIT`
+//! of 200 MiB gave 9; one of 175 MiB, near what lives on the heap, took 87 % of a core. So there is one on the smallest machines only,
+//! as a ceiling well above that, where the kernel would kill k3s otherwise.
 //!
 //! On emulated arm64 machines, with CoreDNS and one small pod, of 1 GiB: k3s' defaults 444, and 488 with 305 left for workloads where
 //! metrics-server and local-path-provisioner run too (Traefik did not). `small` 281 with 508 left, and without huge pages 254 to 264 with
-//! 531 left; a `GOMEMLIMIT` of 240 MiB changes nothing there. `tiny` 248 of 512 MiB with 128 left; without huge pages and with a limit of
-//! 240 MiB it is 252 and 125, because a kernel gives none below 512 MiB.
+//! 531 left; a `GOMEMLIMIT` of 240 MiB changes nothing there. `tiny` of 512 MiB: 248 with 128 left at `GOGC` 25; 228 with 147 left at 15
+//! and without the spared controller; 226 with 151 left with small stacks, too. Huge pages do not count there: a kernel gives none below
+//! 512 MiB. No watch cache took 7 more, not less. An agent of 512 MiB with `tiny` and a small pod: 58 with
+//! 313 left.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;

@@ -230,7 +230,7 @@ pub const MEMORY: Rule = Rule {
     code: "memory-low",
     severity: Severity::Warn,
     wanted: "memory for k3s: 450 MiB for a server, 250 MiB for an agent",
-    why: "k3s itself takes 240 MiB as a server and about 95 MiB as an agent with the tightest profile; what is left is the workloads'.",
+    why: "k3s itself takes 230 MiB as a server and 60 MiB as an agent with the tightest profile; what is left is the workloads'.",
     fix: "Make this host an agent, give it a smaller job, or leave it out.",
 };
 /// A clock that is right.
