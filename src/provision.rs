@@ -7,7 +7,7 @@ mod wanted;
 
 use std::collections::BTreeMap;
 
-use crate::cluster::names::{LABEL_CLUSTER, LABEL_CLUSTER_ID, LABEL_IMAGES_OF, LABEL_SPEC, container_name};
+use crate::cluster::names::{LABEL_CLUSTER, LABEL_CLUSTER_ID, LABEL_IMAGES_OF, LABEL_SPEC, container_name, is_node_of};
 use crate::cluster::{Cluster, ClusterName, Identity, Role};
 use crate::host::{Facts, Finding, HostName, NodeFacts, NodeState, rules};
 use crate::plan::{Action, Plan, RemovedNode, Step};
@@ -189,8 +189,7 @@ fn strangers(wanted: &Wanted, id: Option<&str>, fleet: &BTreeMap<HostName, Facts
         let same_id = found.labels.get(LABEL_CLUSTER_ID).map(String::as_str) == id;
         wanted_name && (same_id || found.state == NodeState::Created)
     };
-    let of_cluster =
-        |found: &&NodeFacts| found.labels.get(LABEL_CLUSTER).is_some_and(|name| name == wanted.cluster.as_str());
+    let of_cluster = |found: &&NodeFacts| is_node_of(found, &wanted.cluster);
     let finding = |host: &HostName, found: &NodeFacts| {
         let seen = format!("container {} belongs to an earlier cluster {}", found.name, wanted.cluster);
         let hint = format!("`k3arm cluster delete {}` removes what is left of it", wanted.cluster);
@@ -223,7 +222,7 @@ pub fn delete(cluster: &ClusterName, fleet: &BTreeMap<HostName, Facts>) -> Plan 
 }
 
 fn of_cluster<'a>(cluster: &'a ClusterName, facts: &'a Facts) -> impl Iterator<Item = &'a NodeFacts> {
-    facts.nodes.iter().filter(move |found| found.labels.get(LABEL_CLUSTER).is_some_and(|name| name == cluster.as_str()))
+    facts.nodes.iter().filter(move |found| is_node_of(found, cluster))
 }
 
 fn removals(cluster: &ClusterName, fleet: &BTreeMap<HostName, Facts>) -> Vec<Step> {

@@ -76,11 +76,11 @@ memory_cluster() {
     fi
     memory_kubeconfig "$setting" || return
     # k3arm has waited for its nodes; the other one is waited for here, by the same sign.
-    wait_for 1200 memory_node_is_ready "$setting" || return
+    memory_wait 1200 memory_node_is_ready "$setting" || return
     ready=$(($(now) - begun))
     # The first ones are refused: the namespace gets its service account a moment later.
-    wait_for 300 memory_pod "$setting" || return
-    [[ $place == namespace ]] || wait_for 900 memory_pods_run "$setting"
+    memory_wait 300 memory_pod "$setting" || return
+    [[ $place == namespace ]] || memory_wait 900 memory_pods_run "$setting"
     pods=$(memory_pods_running "$setting")
 }
 memory_file() {
@@ -105,11 +105,14 @@ memory_k3d() {
 # The API as its administrator, from the lab's own place, with the certificate that k3s writes into its own file.
 memory_kubeconfig() {
     local key
-    wait_for 600 memory_kubeconfig_read "$1" || return
+    memory_wait 600 memory_kubeconfig_read "$1" || return
     for key in certificate-authority-data client-certificate-data client-key-data; do
         sed -nE "s/^ *$key: *//p" "$work/kubeconfig" | base64 -d >"$work/$key" || return
     done
 }
+# memory_wait SECONDS COMMAND…: as wait_for, but a small machine is not asked twenty times a second.
+memory_wait() { wait_for "$1" memory_later "${@:2}"; }
+memory_later() { sleep 1 && "$@"; }
 memory_kubeconfig_read() {
     local server
     server=$(memory_server "$1")
@@ -122,8 +125,6 @@ memory_api() {
         "https://$(address_of "$(memory_server "$1")"):6443$2" "${@:3}"
 }
 memory_node_is_ready() {
-    # A small machine is not asked twenty times a second.
-    sleep 1
     memory_api "$1" /api/v1/nodes | jq -e '.items | length > 0 and all(.status.conditions | any(.type == "Ready" and .status == "True"))' >/dev/null
 }
 # The node on the measured machine, and one small pod there.
@@ -145,16 +146,15 @@ memory_pods_running() {
 }
 memory_pods_run() {
     local running
-    sleep 1
     running=$(memory_pods_running "$1")
     [[ $running == *bench* && ($running == *coredns* || $1 == agent) ]]
 }
 
-# memory_samples MINUTES: of the host itself, every five seconds: anonymous bytes of the node's container, KiB that the machine has left,
+# memory_samples SETTING MINUTES: of the host itself, every five seconds: anonymous bytes of the node's container, KiB that the machine has left,
 # microseconds of processor, sectors written.
 memory_samples() {
     local container
-    container=$(memory_container "$setting") && [[ -n $container ]] || return
+    container=$(memory_container "$1") && [[ -n $container ]] || return
     # shellcheck disable=SC2016 # the host's shell
     host_run "$target" sh -c '
         # The container has one group on cgroup v2, and one in each hierarchy on v1.
@@ -175,13 +175,12 @@ memory_samples() {
             # A container that starts anew has no group for a moment.
             [ -z "$anonymous" ] || [ -z "$cpu" ] || echo "$anonymous $available $cpu $sectors"
             sleep 5
-        done' sh "$container" "$1"
+        done' sh "$container" "$2"
 }
 
 memory_watch_node() {
-    local setting=$1
     say "$1, run $2: Ready after $((ready / 1000)) s; ${pods:-no pods}; watching for $minutes minutes"
-    memory_samples "$minutes" >"$work/samples" || return
+    memory_samples "$1" "$minutes" >"$work/samples" || return
     [[ -s $work/samples ]] || return
     : >"$work/churn"
     [[ $churn == 0 ]] || memory_churn "$1" "$2" || return
@@ -197,59 +196,6 @@ memory_watch_node() {
            written_per_minute: (if $place == "arm64" then ($samples[-1][3] - $samples[0][3]) * 512 / $minutes else null end),
            churn: $churn[0]}' \
         "$work/samples" >>"$work/results"
-}
-
-# memory_churn SETTING RUN: for $churn minutes pods come, serve and go, and everything is read as kubectl reads it; then what that cost.
-# The pods are one that does nothing and two CoreDNS, which is a program that people run.
-memory_churn() {
-    local setting=$1 node killed restarts killed_before restarts_before sampler end made=0 lost=0 reads=0 refused=0 slowest=0 took
-    node=$(memory_node "$1") || return
-    killed_before=$(memory_killed) || return
-    restarts_before=$(memory_restarts "$1") || return
-    say "$1, run $2: a changing workload for $churn minutes"
-    memory_samples "$churn" >"$work/churn.samples" &
-    sampler=$!
-    end=$(($(date +%s) + churn * 60))
-    while [[ $(date +%s) -lt $end ]]; do
-        took=$(now)
-        for pod in idle dns1 dns2; do memory_churn_pod "$node" "$pod" | memory_post "$1" && made=$((made + 1)) || refused=$((refused + 1)); done
-        wait_for 180 memory_churn_runs "$1" || lost=$((lost + 1))
-        took=$(($(now) - took))
-        [[ $took -le $slowest ]] || slowest=$took
-        for path in /api /apis /openapi/v3 /api/v1/nodes /api/v1/pods /apis/apps/v1/deployments /api/v1/events /api/v1/namespaces/default/pods/dns1/log; do
-            memory_api "$1" "$path" -H 'Accept: application/json;as=Table;v=v1;g=meta.k8s.io, application/json' >/dev/null && reads=$((reads + 1)) || refused=$((refused + 1))
-        done
-        memory_api "$1" '/api/v1/namespaces/default/pods?labelSelector=churn&gracePeriodSeconds=1' -X DELETE >/dev/null || refused=$((refused + 1))
-        wait_for 180 memory_churn_gone "$1" || lost=$((lost + 1))
-    done
-    wait "$sampler" || return
-    wait_for 300 memory_node_is_ready "$1" || return
-    killed=$(memory_killed) || return
-    restarts=$(memory_restarts "$1") || return
-    killed=$((killed - killed_before)) restarts=$((restarts - restarts_before))
-    jq -Rnc --argjson minutes "$churn" --argjson made "$made" --argjson lost "$lost" --argjson reads "$reads" --argjson refused "$refused" \
-        --argjson slowest "$slowest" --argjson killed "$killed" --argjson restarts "$restarts" '
-        [inputs | split(" ") | map(tonumber)] as $samples
-        | {minutes: $minutes, pods: $made, rounds_lost: $lost, reads: $reads, refused: $refused, slowest_start_milliseconds: $slowest,
-           killed_by_kernel: $killed, restarts: $restarts, anonymous_peak: ($samples | map(.[0]) | max),
-           left_least: ($samples | map(.[1] * 1024) | min)}' "$work/churn.samples" >"$work/churn" || return
-    say "$1, run $2: $(<"$work/churn")"
-}
-memory_churn_pod() {
-    local image=mirrored-coredns-coredns:1.14.6
-    [[ $2 != idle ]] || image=mirrored-pause:3.10.2
-    memory_pod_of "$1" "$2" "docker.io/rancher/$image" '{"churn": "yes"}'
-}
-memory_churn_pods() { memory_api "$1" '/api/v1/namespaces/default/pods?labelSelector=churn'; }
-memory_churn_runs() { sleep 1 && memory_churn_pods "$1" | jq -e '.items | length == 3 and all(.status.phase == "Running")' >/dev/null; }
-memory_churn_gone() { sleep 1 && memory_churn_pods "$1" | jq -e '.items == []' >/dev/null; }
-# What the kernel has killed for want of memory since the machine's start, in any group.
-memory_killed() { host_run "$target" sed -n 's/^oom_kill //p' /proc/vmstat; }
-# Of containers of pods that stay, and of the node's own.
-memory_restarts() {
-    local own
-    own=$(host_run "$target" docker inspect --format '{{.RestartCount}}' "$(memory_container "$1")") || return
-    memory_api "$1" /api/v1/pods | jq -e --argjson own "$own" '[.items[].status.containerStatuses[]?.restartCount] | add + $own'
 }
 
 memory_delete() {

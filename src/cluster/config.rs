@@ -108,7 +108,7 @@ impl NodeSettings<'_> {
     fn kubelet_args(&self, mut args: Vec<String>) -> Vec<String> {
         if self.withheld > 0 {
             // The kubelet sees all of the machine's memory: what the node's container may not have is not to be given to pods.
-            args.push(format!("system-reserved=memory={}Ki", self.withheld.div_ceil(1024)));
+            args.push(format!("{RESERVED}=memory={}Ki", self.withheld.div_ceil(1024)));
         }
         if self.legacy_cgroup && self.release.is_none_or(|release| release.minor() >= (1, 35)) {
             args.push("fail-cgroupv1=false".into());
@@ -142,11 +142,12 @@ fn merge(config: &mut Map<String, Value>, flag: &str, value: &Value, role: Role)
         config.insert(flag.into(), value.clone());
         return;
     };
-    let reserved = ours.iter().find(|item| item.as_str().map(item_name) == Some(RESERVED)).cloned();
+    let is_reserved = |item: &Value| item.as_str().map(item_name) == Some(RESERVED);
+    let reserved = ours.iter().find(|item| is_reserved(item)).cloned();
     let names: Vec<&str> = theirs.iter().filter_map(Value::as_str).map(item_name).collect();
     ours.retain(|item| !item.as_str().is_some_and(|item| names.contains(&item_name(item))));
     ours.extend(theirs.iter().map(|item| match &reserved {
-        Some(reserved) if item.as_str().map(item_name) == Some(RESERVED) => with_reserved(reserved, item),
+        Some(reserved) if is_reserved(item) => with_reserved(reserved, item),
         _ => item.clone(),
     }));
 }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::names::{LABEL_ADDRESS, LABEL_CLUSTER};
+use super::names::{LABEL_ADDRESS, is_node_of};
 use super::{ClusterName, NodeName, Profile, Quantity, Source};
 use crate::host::{Facts, Host, NodeFacts, NodeState};
 use crate::oci::Reference;
@@ -71,10 +71,7 @@ impl Member {
         // flannel finds the interface of an address that was given itself.
         let given = self.address.map(|address| (address, None));
         let standing = || {
-            let is_ours = |node: &&NodeFacts| {
-                let name = node.labels.get(LABEL_CLUSTER);
-                node.state != NodeState::Created && name.is_some_and(|name| name == cluster.as_str())
-            };
+            let is_ours = |node: &&NodeFacts| node.state != NodeState::Created && is_node_of(node, cluster);
             let address = facts.nodes.iter().find(is_ours)?.labels.get(LABEL_ADDRESS)?.parse().ok()?;
             Some((address, Some(machine.addresses.get(&address)?.clone())))
         };

@@ -1,7 +1,7 @@
 //! Names and labels on the hosts. They are the truth about what stands there, so they never change their meaning.
 
 use super::{ClusterName, NodeName};
-use crate::host::HolderFacts;
+use crate::host::{HolderFacts, NodeFacts};
 
 /// What the names of all that is made on a host begin with.
 const OURS: &str = "k3arm-";
@@ -46,6 +46,11 @@ pub fn images_name(cluster: &ClusterName, node: &NodeName) -> String {
 
 /// Where the node has that volume.
 pub const IMAGES_PATH: &str = "/var/lib/rancher/k3s/agent/images";
+
+/// Whether a node is one of this cluster.
+pub fn is_node_of(node: &NodeFacts, cluster: &ClusterName) -> bool {
+    node.labels.get(LABEL_CLUSTER).is_some_and(|name| name == cluster.as_str())
+}
 
 /// Whether a holder waits for a node of this cluster.
 pub fn is_holder_of(holder: &HolderFacts, cluster: &ClusterName) -> bool {

@@ -13,8 +13,7 @@
 //! metrics-server and local-path-provisioner run too (Traefik did not). `small` 281 with 508 left, and without huge pages 254 to 264 with
 //! 531 left; a `GOMEMLIMIT` of 240 MiB changes nothing there. `tiny` of 512 MiB: 248 with 128 left at `GOGC` 25; 228 with 147 left at 15
 //! and without the spared controller; 226 with 151 left with small stacks, too. Huge pages do not count there: a kernel gives none below
-//! 512 MiB. No watch cache took 7 more, not less. An agent of 512 MiB with `tiny` and a small pod: 58 with
-//! 313 left.
+//! 512 MiB. No watch cache took 7 more, not less. An agent of 512 MiB with `tiny` and a small pod: 58 with 313 left.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -100,8 +99,9 @@ impl Profile {
 
     /// Settings of the server's controller manager, in a release that knows all of their names: an unknown one would end k3s.
     ///
-    /// They are those that k3s has beside its cloud controller, less the controller that checks the types in ValidatingAdmissionPolicies and tells of them in their status;
-    /// the policies hold without it. It keeps a second copy of all schemas.
+    /// They are those that k3s has beside its cloud controller, less the controller that checks the types in
+    /// ValidatingAdmissionPolicies and tells of them in their status; the policies hold without it. It keeps a second copy of all
+    /// schemas.
     pub fn controller_manager_args(self, release: Option<&Release>) -> Vec<String> {
         let is_known = release.is_some_and(|release| ((1, 30)..=(1, 36)).contains(&release.minor()));
         let controllers =

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::apply::{Awaited, AwaitedNode, Journal, Settled, settle};
-use crate::cluster::names::{LABEL_CLUSTER, LABEL_CLUSTER_ID, container_name};
+use crate::cluster::names::{LABEL_CLUSTER_ID, container_name, is_node_of};
 use crate::cluster::{CONFIG_PATH, Cluster, ClusterName, Identity, Role};
 use crate::host::{Destination, Finding, Host, NodeFacts, Severity};
 use crate::kube::{Kubeconfig, NodeStatus};
@@ -97,7 +97,7 @@ pub async fn create(request: CreateRequest, environment: &Environment) -> Result
 /// Forgets a cluster of which nothing is left: not another run's node either, and no host that could not be asked.
 async fn forget_unless_it_stands(name: &ClusterName, fleet: &Fleet, environment: &Environment) {
     let known = environment.records.hosts(name).unwrap_or_default();
-    let is_ours = |node: &NodeFacts| node.labels.get(LABEL_CLUSTER).is_some_and(|label| label == name.as_str());
+    let is_ours = |node: &NodeFacts| is_node_of(node, name);
     let on_host =
         async |connection: &Connection| connection.engine.nodes().await.map_or(true, |nodes| nodes.iter().any(is_ours));
     let all_asked = known.iter().all(|host| fleet.contains_key(&host.name));

@@ -79,15 +79,15 @@ async fn run(request: &PrepareRequest, environment: &Environment) -> Prepared {
             let mut outcomes = report.outcomes.iter().filter(|outcome| outcome.host == *host);
             outcomes.any(|outcome| outcome.subject == mend.to_string() && outcome.failure.is_none())
         };
+        let going = request.hosts.iter().filter(|host| is_done(&host.name, &Mend::Reboot));
+        let back =
+            going.map(|host| returned(host, boots.get(&host.name).cloned().flatten(), request.timeout, environment));
+        failures.extend(join_all(back).await.into_iter().filter_map(Result::err));
         // What was not done needs no reboot, and what was done needs it whatever failed after it.
         let needs_reboot = |step: &Step| matches!(&step.action, Action::Mend(mend) if mend.needs_reboot() && is_done(&step.host, mend));
-        reboot_due.retain(|host| plan.steps().any(|step| step.host == *host && needs_reboot(step)));
-        let going: Vec<&Host> = request.hosts.iter().filter(|host| is_done(&host.name, &Mend::Reboot)).collect();
-        let back = going
-            .iter()
-            .map(|host| returned(host, boots.get(&host.name).cloned().flatten(), request.timeout, environment));
-        failures.extend(join_all(back).await.into_iter().filter_map(Result::err));
-        reboot_due.retain(|host| going.iter().all(|going| going.name != *host));
+        reboot_due.retain(|host| {
+            !is_done(host, &Mend::Reboot) && plan.steps().any(|step| step.host == *host && needs_reboot(step))
+        });
     }
     Prepared { plan, report, reboot_due, failures }
 }

@@ -1,7 +1,7 @@
 //! One machine, and a node on it.
 
 use super::Purpose;
-use crate::cluster::names::{LABEL_CLUSTER, LABEL_NODE};
+use crate::cluster::names::{LABEL_CLUSTER, LABEL_NODE, is_node_of};
 use crate::cluster::{API_PORT, Role};
 use crate::host::{
     CgroupVersion, Facts, Finding, HostName, Medium, ModuleState, NodeFacts, NodeState, Rule, Severity, rules,
@@ -132,12 +132,13 @@ impl Here<'_> {
             seen += &format!(" (its arguments: {})", machine.system.kernel_arguments.join(" "));
         }
         let finding = rules::CGROUP.on(self.host, seen);
-        Some(match machine.system.cgroup_fix().filter(|_| missing.contains(&"memory")) {
+        if !machine.lacks_memory_controller() {
+            let fix = "install the system's current kernel, and reboot: this one was made without them";
+            return Some(finding.with_hint(fix));
+        }
+        Some(match machine.system.cgroup_fix() {
             Some(fix) => finding.with_hint(fix),
-            None if missing.contains(&"memory") => finding,
-            None => {
-                finding.with_hint("install the system's current kernel, and reboot: this one was made without them")
-            }
+            None => finding,
         })
     }
 
@@ -257,7 +258,7 @@ impl Here<'_> {
     fn ports(&self) -> Option<Finding> {
         let facts = self.facts;
         let is_own = |node: &NodeFacts| match self.purpose.cluster {
-            Some(cluster) => node.labels.get(LABEL_CLUSTER).is_some_and(|name| name == cluster.as_str()),
+            Some(cluster) => is_node_of(node, cluster),
             None => true,
         };
         let is_active = |node: &NodeFacts| !matches!(node.state, NodeState::Created | NodeState::Exited(_));

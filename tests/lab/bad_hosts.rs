@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::k3arm::Home;
-use crate::lab::{Lab, NOBODY, Undo, ci, image, release};
+use crate::lab::{Lab, NOBODY, Undo, ci, engine_stopped, image, release};
 use crate::scenario;
 
 /// The engine of this host gets a disk that is too small, until the value is dropped.
@@ -56,8 +56,7 @@ scenario! {
 
 scenario! {
     fn no_engine_is_told(lab) {
-        ci(&["engine", "h4", "stop"]);
-        let _engine = Undo::script(lab.host("h4"), "rm -f /run/lab/engine.off; kill -HUP 1; for i in $(seq 100); do docker version >/dev/null 2>&1 && exit; sleep 0.1; done");
+        let _engine = engine_stopped(lab.host("h4"));
         let ran = Home::new().k3arm(&["image", "prewarm", &release(), "--host", "h4"]).exits(1);
         assert!(ran.error("h4").contains("docker"), "{}", ran.all());
     }

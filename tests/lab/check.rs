@@ -6,7 +6,7 @@ use crate::bad_hosts::small_disk;
 use crate::forwarding::sshd;
 use crate::host::Host;
 use crate::k3arm::{Home, Ran};
-use crate::lab::{Undo, ci, release};
+use crate::lab::{Undo, ci, engine_stopped, release};
 use crate::scenario;
 
 /// `host check` of these hosts, as JSON.
@@ -58,8 +58,7 @@ scenario! {
         let host = lab.host("h4");
         assert_eq!(found(&check(&["guest@h3", "h1"], &[]).exits(3), "h3"), set(&["refuse engine-denied"]));
         {
-            ci(&["engine", "h4", "stop"]);
-            let _engine = Undo::script(host, "rm -f /run/lab/engine.off; kill -HUP 1; for i in $(seq 100); do docker version >/dev/null 2>&1 && exit; sleep 0.1; done");
+            let _engine = engine_stopped(host);
             let ran = check(&["h4", "h1"], &[]).exits(3);
             assert_eq!(found(&ran, "h4"), set(&["refuse engine-missing"]), "{}", ran.all());
             assert_eq!(found(&ran, "h1"), set(&[]), "the others are looked at: {}", ran.all());

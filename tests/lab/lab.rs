@@ -107,6 +107,24 @@ pub(crate) fn unplugged(what: &str) -> Undo {
     Undo(Some(Box::new(move || drop(ci(&["link", &what, "up"])))))
 }
 
+/// Stops a host's engine until the value is dropped.
+pub(crate) fn engine_stopped(host: &Host) -> Undo {
+    ci(&["engine", &host.name, "stop"]);
+    let name = host.name.clone();
+    Undo(Some(Box::new(move || drop(ci(&["engine", &name, "start"])))))
+}
+
+/// Has another engine of a host's run, which is in this folder, until the value is dropped.
+pub(crate) fn engine_from(host: &Host, folder: &str) -> Undo {
+    let switch = |host: &Host, script: &str| {
+        let _stopped = engine_stopped(host);
+        host.sh(script);
+    };
+    switch(host, &format!("printf {folder}: >/run/lab/engine.path"));
+    let host = host.clone();
+    Undo(Some(Box::new(move || switch(&host, "rm /run/lab/engine.path"))))
+}
+
 /// Runs a command of `ci/lab` on this lab.
 pub(crate) fn ci(arguments: &[&str]) -> String {
     let output = Command::new(ci_lab()).args(arguments).output().expect("ci/lab runs");

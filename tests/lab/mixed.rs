@@ -10,7 +10,7 @@ use crate::host::{Host, ci_lab};
 use crate::images::{ONE, image_of, outcome, prewarm};
 use crate::k3arm::{Home, Running};
 use crate::kubectl::{ready, ready_by_now};
-use crate::lab::{REGISTRY, Undo, ci, image, release};
+use crate::lab::{REGISTRY, ci, engine_from, image, release};
 use crate::scenario;
 use crate::wait::until;
 
@@ -93,10 +93,7 @@ scenario! {
     fn a_32_bit_engine_on_a_64_bit_kernel(lab) {
         let machine = lab.machine();
         machine.forget_images();
-        ci(&["engine", "a1", "stop"]);
-        let _again = Undo::script(&machine, "rm /run/lab/engine.path; pkill -x dockerd; kill -HUP 1; until docker version; do sleep 1; done");
-        machine.sh("printf /opt/armhf/bin: >/run/lab/engine.path");
-        ci(&["engine", "a1", "start"]);
+        let _again = engine_from(&machine, "/opt/armhf/bin");
         assert_eq!(machine.sh("docker version --format '{{.Server.Arch}}'; uname -m"), "arm\naarch64");
         let ran = check(&["a1"], &[]).exits(0);
         assert!(found(&ran, "a1").contains("note userland"), "{}", ran.all());
