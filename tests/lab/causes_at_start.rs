@@ -1,8 +1,10 @@
 //! Why a new cluster does not start: the cause in one line, within seconds, and what was made is taken back or kept.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
+use crate::check::{check, found};
 use crate::create::create;
 use crate::host::Host;
 use crate::k3arm::{Home, Ran};
@@ -74,18 +76,30 @@ scenario! {
 }
 
 scenario! {
-    /// Another k3s, that k3arm did not make, has the host's ports.
+    /// A k3s that k3arm did not make has the host's ports, unless it has a network of its own.
     fn another_k3s_on_the_host_is_refused_before(lab) {
         let home = Home::new();
         home.k3arm(&["image", "prewarm", &release(), "--host", "h1", "--host", "h2"]).exits(0);
         let host = lab.host("h2");
         let before = lab.host("h1").snapshot();
         // The way k3s is run by hand; on cgroup v1 the kubelet has to be allowed.
-        host.sh(&format!("docker run -d --name by-hand --privileged --network host {} server --kubelet-arg=fail-cgroupv1=false", image()));
-        until(Duration::from_secs(60), "it listens", || host.sh("ss -Hlnt").contains(":6443 ").then_some(()));
-        let ran = create(&home, "home", &["h1", "h2"], &[]).exits(3).tells("nothing was changed");
-        let error = ran.error("h2: port 6443 that a node needs is taken by ");
-        assert!(error.contains("k3s") || error.contains("by-hand"), "{error}");
+        let by_hand = |network: &str| {
+            host.sh(&format!("docker run -d --name by-hand --privileged --network {network} {} server --kubelet-arg=fail-cgroupv1=false", image()));
+            until(Duration::from_secs(60), "it listens", || {
+                let listening = host.sh("nsenter -t $(docker inspect -f '{{.State.Pid}}' by-hand) -n ss -Hlnt");
+                [":6443 ", ":6444 "].iter().all(|port| listening.contains(port)).then_some(())
+            });
+        };
+        by_hand("bridge");
+        assert_eq!(found(&check(&["h2"], &[]).exits(0), "h2"), BTreeSet::new());
+        host.sh("docker rm --force --volumes by-hand");
+        by_hand("host");
+        // Each role needs ports of its own.
+        for (nodes, port) in [(["h2", "h1"], 6443), (["h1", "h2"], 6444)] {
+            let ran = create(&home, "home", &nodes, &[]).exits(3).tells("nothing was changed");
+            let error = ran.error(&format!("h2: port {port} that a node needs is taken by "));
+            assert!(error.contains("k3s") || error.contains("by-hand"), "{error}");
+        }
         assert_eq!(lab.host("h1").snapshot(), before);
         assert_eq!(host.containers(), "by-hand");
     }
