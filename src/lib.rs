@@ -26,6 +26,7 @@ pub mod resolve;
 pub mod apply;
 pub mod archive;
 pub mod docker;
+mod files;
 pub mod kube;
 pub mod lockfile;
 pub mod mirror;

@@ -4,11 +4,11 @@
 //! to the user, is committed with the cluster file, and may say what a run has to do. It uses the `oci` nouns. It refuses to
 //! read more than a lock can have, and to take what is not a lock for none: a damaged file is an error.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::files::{self, NewFile};
 use crate::oci::{Lock, LockError, MAX_LOCK_BYTES};
 
 /// Where a cluster's lock is.
@@ -57,7 +57,7 @@ impl Error {
             Self::Broken { source, .. } => return Some(source.hint().into()),
             Self::Io { action, path, source } => (*action, path, source),
         };
-        let folder = folder(path).display();
+        let folder = files::folder(path).display();
         Some(match (action, source.kind()) {
             ("written", ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => format!(
                 "the lock is kept beside the cluster file: make {folder} writable, or use a copy of the cluster file in a folder of yours"
@@ -126,20 +126,12 @@ impl LockFile {
 
     fn replace(&self, text: &[u8]) -> io::Result<()> {
         let target = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
-        let old = fs::metadata(&target).ok();
-        let mode = old.as_ref().map_or(0o666, |old| old.permissions().mode());
-        let mut builder = tempfile::Builder::new();
-        // Where the file is new, the umask takes from this as from any file.
-        let mut new =
-            builder.prefix(".k3arm-lock-").permissions(Permissions::from_mode(mode)).tempfile_in(folder(&target))?;
-        if let Some(old) = old {
-            keep_owner(&old, new.as_file())?;
-            new.as_file().set_permissions(old.permissions())?;
+        let mut new = NewFile::begin(&target, files::USUAL_MODE)?;
+        if let Ok(old) = fs::metadata(&target) {
+            new.keep_permissions(&old)?;
         }
         new.write_all(text)?;
-        new.as_file().sync_all()?;
-        new.persist(&target)?;
-        File::open(folder(&target))?.sync_all()
+        new.replace()
     }
 
     fn failed(&self, action: &'static str, source: io::Error) -> Error {
@@ -147,21 +139,11 @@ impl LockFile {
     }
 }
 
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Run by sudo, the user's file must stay the user's.
-fn keep_owner(old: &fs::Metadata, new: &File) -> io::Result<()> {
-    let now = new.metadata()?;
-    if (old.uid(), old.gid()) == (now.uid(), now.gid()) {
-        return Ok(());
-    }
-    std::os::unix::fs::fchown(new, Some(old.uid()), Some(old.gid()))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
     use super::*;
 
     /// A lock with one image, `content` its manifest.

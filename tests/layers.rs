@@ -20,10 +20,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("prewarm", &["host", "oci", "plan"]),
     ("economy", &["host", "oci"]),
     ("provision", &["cluster", "host", "oci", "plan", "prewarm"]),
-    // Effects. The first six are doors to one protocol each and know no other.
+    // Effects. The first are doors to one protocol or place each and know no other but `files`.
     ("docker", &["cluster", "host", "oci"]),
-    ("kube", &["cluster"]),
-    ("lockfile", &["oci"]),
+    ("kube", &["cluster", "files"]),
+    ("files", &[]),
+    ("lockfile", &["files", "oci"]),
     ("records", &["cluster", "host", "oci"]),
     ("registry", &["oci"]),
     ("ssh", &["host"]),
@@ -46,6 +47,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "cluster",
             "docker",
             "economy",
+            "files",
             "host",
             "kube",
             "lockfile",
@@ -64,7 +66,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "store",
         ],
     ),
-    ("cli", &["cluster", "economy", "host", "kube", "oci", "pipeline", "plan", "records", "registry", "ssh"]),
+    ("cli", &["cluster", "economy", "files", "host", "kube", "oci", "pipeline", "plan", "records", "registry", "ssh"]),
 ];
 
 #[test]

@@ -12,6 +12,7 @@ use super::output;
 use super::settings::Format;
 use super::wanted::{Named, WantedArguments, read_file};
 use crate::cluster::{self, Cluster, ClusterName, Source};
+use crate::files::{self, NewFile};
 use crate::plan::Failure;
 
 #[derive(Debug, Subcommand)]
@@ -181,17 +182,10 @@ fn exists(path: &Path) -> Failure {
 
 /// Writes the file whole or not at all.
 fn write(path: &Path, text: &str, force: bool) -> Result<(), Failure> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let attempt = || -> std::io::Result<()> {
-        use std::os::unix::fs::PermissionsExt;
-        let permissions = std::fs::Permissions::from_mode(0o666);
-        let mut file = tempfile::Builder::new().prefix(".k3arm-").permissions(permissions).tempfile_in(folder)?;
+        let mut file = NewFile::begin(path, files::USUAL_MODE)?;
         file.write_all(text.as_bytes())?;
-        match force {
-            true => file.persist(path),
-            false => file.persist_noclobber(path),
-        }?;
-        Ok(())
+        if force { file.replace() } else { file.create() }
     };
     attempt().map_err(|error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => exists(path),

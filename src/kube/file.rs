@@ -6,13 +6,14 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::{Error, Kubeconfig, entry_name};
+use crate::files::{self, NewFile};
 
 /// What becomes of `current-context`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,27 +191,14 @@ fn follow(file: &Path) -> Result<PathBuf, Error> {
     Err(failed("follow the links of", file)(io::ErrorKind::InvalidInput.into()))
 }
 
-/// A new file, mode 0600 and of the old one's owner, in the place of the old one.
+/// Only the user may read it: there are keys in it.
 fn replace(target: &Path, text: &str) -> Result<(), Error> {
-    let directory = target.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = || {
-        let mut new = tempfile::Builder::new().prefix(".k3arm-kubeconfig-").tempfile_in(directory)?;
+        let mut new = NewFile::begin(target, files::PRIVATE_MODE)?;
         new.write_all(text.as_bytes())?;
-        keep_owner(target, new.as_file())?;
-        new.as_file().sync_all()?;
-        new.persist(target)?;
-        File::open(directory)?.sync_all()
+        new.replace()
     };
     write().map_err(failed("write", target))
-}
-
-/// Run by sudo, the user's file must stay the user's.
-fn keep_owner(target: &Path, new: &File) -> io::Result<()> {
-    let (Ok(old), now) = (fs::metadata(target), new.metadata()?) else { return Ok(()) };
-    if (old.uid(), old.gid()) == (now.uid(), now.gid()) {
-        return Ok(());
-    }
-    std::os::unix::fs::fchown(new, Some(old.uid()), Some(old.gid()))
 }
 
 /// kubectl's lock: a file that exists while somebody writes.

@@ -1,6 +1,6 @@
 //! Merging into a kubeconfig and removing from it: nothing that is not ours is ever lost.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use proptest::prelude::*;
 

@@ -1,9 +1,7 @@
 //! `image bundle`: all images of a cluster, for all of its platforms, in one file.
 
 use std::collections::BTreeSet;
-use std::fs::Permissions;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -12,6 +10,7 @@ use futures_util::{Stream, StreamExt};
 use crate::apply::pack;
 use crate::archive::{Contents, Form};
 use crate::cluster::{Cluster, Source};
+use crate::files::{self, NewFile};
 use crate::host::Host;
 use crate::oci::{PinnedImage, Platform};
 use crate::plan::{Events, Failure, Progress};
@@ -123,16 +122,12 @@ async fn write(
     tar: impl Stream<Item = Result<Bytes, crate::archive::Error>>,
     events: &Events,
 ) -> Result<(), Failure> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let fail = |source: std::io::Error| Failure {
         host: None,
         message: format!("{} could not be written: {source}", path.display()),
         hint: Some(format!("{} bytes are needed in a folder that you may write to; `-o FILE` names another one", size)),
     };
-    // As any file that the user makes: the umask takes its part.
-    let made =
-        tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).prefix(".k3arm-").tempfile_in(folder);
-    let mut file = made.map_err(fail)?;
+    let mut file = NewFile::begin(path, files::USUAL_MODE).map_err(fail)?;
     events.overall(Progress::Started { what: format!("writing {}", path.display()) });
     let (mut tar, mut done) = (std::pin::pin!(tar), 0);
     while let Some(piece) = tar.next().await {
@@ -144,8 +139,10 @@ async fn write(
             .map_err(fail)?;
         events.overall(Progress::Bytes { done, total: size });
     }
-    file.as_file().sync_all().map_err(fail)?;
-    file.persist(path).map_err(|error| fail(error.error))?;
+    tokio::task::spawn_blocking(move || file.replace())
+        .await
+        .map_err(|error| fail(std::io::Error::other(error)))?
+        .map_err(fail)?;
     events.overall(Progress::Done { what: format!("wrote {}", path.display()) });
     Ok(())
 }
