@@ -35,6 +35,7 @@ fn fleet() -> Fleet {
             kernel_release: "6.12.34+rpt-rpi-v8".into(),
             memory_total: gib << 30,
             memory_available: (gib << 30) - (200 << 20),
+            kept_for_huge_pages: None,
             cgroup: if name == "old" { CgroupVersion::V1 } else { CgroupVersion::V2 },
             controllers: ["cpuset", "cpu", "memory", "pids"].map(String::from).to_vec(),
             clock_offset: 0,

@@ -5,7 +5,7 @@ def of(field): map(field) | map(values) | if length == 0 then null else median e
 
 $texts[0] as $texts
 | group_by(.setting)
-| map({setting: .[0].setting, text: $texts[.[0].setting].text, memory: $texts[.[0].setting].size, runs: length, pods: .[0].pods,
+| map({setting: .[0].setting, text: ($texts[.[0].setting].text + if .[0].prepared then ", prepared" else "" end), prepared: .[0].prepared, memory: $texts[.[0].setting].size, runs: length, pods: .[0].pods,
        anonymous_median: of(.anonymous_median), anonymous_peak: (map(.anonymous_peak) | max), anonymous_each: map(.anonymous_median),
        left_median: of(.left_median), left_least: (map(.left_least) | map(values) | min), cpu_percent: of(.cpu_percent),
        written_per_minute: of(.written_per_minute), churn: (map(.churn) | map(values)), ready_seconds: (of(.ready_milliseconds) / 1000)})

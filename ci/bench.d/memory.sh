@@ -42,6 +42,8 @@ memory_run() {
     for image in "${images_served[@]}"; do options+=(--image "$image"); done
     "$here/lab" up --name "$name" "${options[@]}" --engine "$engine" --k3s "$k3s" --insecure-registry >"$work/lab" 2>&1 || die_with "$work/lab" "the lab does not come up"
     registry=$(address_of registry):5000
+    : >"$work/log"
+    [[ -z $prepare ]] || memory_k3arm host prepare --host "$target" || die_with "$work/log" "the machine cannot be prepared"
     for run in $(seq "$runs"); do
         memory_once "$setting" "$run" || { failed=yes && say "$setting, run $run: failed: $(tail -n 3 "$work/log")"; }
     done
@@ -184,11 +186,11 @@ memory_watch_node() {
     [[ -s $work/samples ]] || return
     : >"$work/churn"
     [[ $churn == 0 ]] || memory_churn "$1" "$2" || return
-    jq -Rnc --arg setting "$1" --argjson run "$2" --argjson ready "$ready" --arg pods "$pods" --arg place "$place" --argjson minutes "$minutes" \
+    jq -Rnc --arg setting "$1" --argjson run "$2" --argjson prepared "$([[ -z $prepare ]] && echo false || echo true)" --argjson ready "$ready" --arg pods "$pods" --arg place "$place" --argjson minutes "$minutes" \
         --slurpfile churn "$work/churn" '
         def median: sort | .[length / 2 | floor];
         [inputs | split(" ") | map(tonumber)] as $samples
-        | {setting: $setting, run: $run, ready_milliseconds: $ready, pods: $pods, samples: ($samples | length),
+        | {setting: $setting, run: $run, $prepared, ready_milliseconds: $ready, pods: $pods, samples: ($samples | length),
            anonymous_median: ($samples | map(.[0]) | median), anonymous_peak: ($samples | map(.[0]) | max),
            left_median: (if $place == "arm64" then ($samples | map(.[1] * 1024) | median) else null end),
            left_least: (if $place == "arm64" then ($samples | map(.[1] * 1024) | min) else null end),

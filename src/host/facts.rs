@@ -42,6 +42,8 @@ pub struct MachineFacts {
     pub memory_total: u64,
     /// Bytes, MemAvailable.
     pub memory_available: u64,
+    /// Bytes that the kernel keeps free where huge pages are switched on, so that some can be made; not known of a container's.
+    pub kept_for_huge_pages: Option<u64>,
     /// Which cgroup hierarchy.
     pub cgroup: CgroupVersion,
     /// Controllers that are there: `cpu`, `memory`, …; empty if it could not be read.

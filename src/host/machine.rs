@@ -42,6 +42,7 @@ pub fn parse_machine(
         kernel_release: said.word("kernel")?.into(),
         memory_total: total.min(limit),
         memory_available: free.min(limit),
+        kept_for_huge_pages: said.kept_for_huge_pages().filter(|_| total <= limit),
         cgroup: said.cgroup()?,
         controllers: said.controllers()?,
         clock_offset: said.clock_offset(&ours)?,
@@ -59,7 +60,17 @@ pub fn parse_machine(
     Ok((machine, said.socket()?))
 }
 
+/// A machine with less is a small one: what its kernel keeps for huge pages is missed there.
+const SMALL_MACHINE: u64 = 1536 << 20;
+/// Without huge pages the kernel of a small machine keeps 3 to 5 MiB free.
+const KEPT_ANYWAY: u64 = 8 << 20;
+
 impl MachineFacts {
+    /// What is kept free for huge pages on a machine that is too small for it, bytes.
+    pub fn misses_for_huge_pages(&self) -> Option<u64> {
+        self.kept_for_huge_pages.filter(|kept| *kept > KEPT_ANYWAY && self.memory_total < SMALL_MACHINE)
+    }
+
     /// Its kernel keeps no account of memory.
     pub fn lacks_memory_controller(&self) -> bool {
         !self.controllers.is_empty() && self.controllers.iter().all(|name| name != "memory")
@@ -80,6 +91,13 @@ impl Said<'_> {
             Some(_) => Err(self.strange("cgroup")),
             None => Err(ParseError::Missing("cgroup")),
         }
+    }
+
+    /// `[always] madvise never`, or `madvise` chosen: the kernel is ready for them. Other kernels know no such thing.
+    fn kept_for_huge_pages(&self) -> Option<u64> {
+        let is_on =
+            self.get("huge_pages").is_some_and(|modes| modes.contains("[always]") || modes.contains("[madvise]"));
+        self.known::<u64>("kept_kib").filter(|_| is_on)?.checked_mul(1024)
     }
 
     fn controllers(&self) -> Result<Vec<String>, ParseError> {

@@ -72,6 +72,21 @@ fn the_smallest_limit_counts() {
 }
 
 #[test]
+fn huge_pages_are_missed_on_a_small_machine_only() {
+    let misses = |from: &str, to: &str| {
+        let said = PI.replace("cgroup=v2", "huge_pages=always [madvise] never\nkept_kib=22528\ncgroup=v2");
+        facts(&said.replace(from, to)).misses_for_huge_pages().map(|bytes| bytes >> 20)
+    };
+    assert_eq!(misses("", ""), Some(22));
+    assert_eq!(misses("always [madvise] never", "[always] madvise never"), Some(22));
+    assert_eq!(misses("[madvise] never", "madvise [never]"), None);
+    assert_eq!(misses("huge_pages=", "a="), None, "Raspberry Pi OS keeps 16 MiB for its network");
+    assert_eq!(misses("kept_kib=22528", "kept_kib=3008"), None);
+    assert_eq!(misses("total_kib=947000", "total_kib=3947000"), None);
+    assert_eq!(misses("limit=max", "limit=536870912"), None, "a container's kernel is not its own");
+}
+
+#[test]
 fn addresses_are_chosen_in_order() {
     let address = |output: &str| {
         let machine = facts(output);

@@ -22,6 +22,8 @@ pub enum Mend {
     },
     /// Allows more inotify instances, now and at every start.
     InotifyInstances,
+    /// Switches huge pages off, now and at every start.
+    NoHugePages,
     /// Lets the user use Docker, from the next login on.
     JoinDockerGroup {
         /// Who.
@@ -36,6 +38,7 @@ const INSTANCES: u32 = 512;
 /// Where our own settings are, so that they are found again.
 const MODULES_FILE: &str = "/etc/modules-load.d/k3arm.conf";
 const SYSCTL_FILE: &str = "/etc/sysctl.d/90-k3arm.conf";
+const TMPFILES_FILE: &str = "/etc/tmpfiles.d/k3arm.conf";
 
 impl Mend {
     /// The repairs that a machine needs, in order; `denied` is the user who may not use its engine.
@@ -53,6 +56,9 @@ impl Mend {
         }
         if system.inotify_instances.is_some_and(|instances| instances <= 128) {
             mends.push(Self::InotifyInstances);
+        }
+        if machine.misses_for_huge_pages().is_some() {
+            mends.push(Self::NoHugePages);
         }
         mends.extend(denied.map(|user| Self::JoinDockerGroup { user: user.into() }));
         mends
@@ -75,6 +81,10 @@ impl Mend {
             }
             Self::InotifyInstances => format!(
                 "set -e\nmkdir -p /etc/sysctl.d\necho fs.inotify.max_user_instances={INSTANCES} > {SYSCTL_FILE}\necho {INSTANCES} > /proc/sys/fs/inotify/max_user_instances\n"
+            ),
+            // Only systemd reads that folder; elsewhere nothing is half done.
+            Self::NoHugePages => format!(
+                "set -e\nswitch=/sys/kernel/mm/transparent_hugepage/enabled\nif [ ! -d /etc/tmpfiles.d ]; then echo 'it has no systemd that would do it at every start: add transparent_hugepage=never to the arguments of its kernel' >&2; exit 1; fi\necho \"w! $switch - - - - never\" > {TMPFILES_FILE}\necho never > $switch\n"
             ),
             Self::JoinDockerGroup { user } => {
                 let user = quoted(user);
@@ -103,6 +113,7 @@ impl fmt::Display for Mend {
             Self::InotifyInstances => {
                 write!(f, "set fs.inotify.max_user_instances={INSTANCES}, and write it into {SYSCTL_FILE}")
             }
+            Self::NoHugePages => write!(f, "switch huge pages off, and write it into {TMPFILES_FILE}"),
             Self::JoinDockerGroup { user } => write!(f, "add user {user} to group docker"),
             Self::Reboot => f.write_str("reboot, and wait until the host is back"),
         }

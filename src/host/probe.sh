@@ -30,6 +30,11 @@ memory() {
             MemAvailable:) say available_kib "$kib" ;;
         esac
     done < /proc/meminfo
+    # Where they are on, the kernel keeps more free: `[always] madvise never`.
+    if [ -e /sys/kernel/mm/transparent_hugepage ]; then
+        first_line /sys/kernel/mm/transparent_hugepage/enabled huge_pages
+        say kept_kib "$(cat /proc/sys/vm/min_free_kbytes 2>/dev/null)"
+    fi
 }
 
 # A limit of the group at the root of what we see (a container, a test's machine), or of our own group and those above

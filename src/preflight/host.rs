@@ -44,6 +44,7 @@ pub(super) fn findings(host: &HostName, facts: &Facts, purpose: Purpose<'_>) -> 
         here.userland(),
         here.inotify(),
         here.memory(),
+        here.huge_pages(),
         here.clock(),
         here.unsynchronised(),
         here.swap_on_card(),
@@ -197,6 +198,11 @@ impl Here<'_> {
         let whose = if total < all { "its node may have" } else { "it has" };
         let least = if self.purpose.role == Some(Role::Server) { 450 * MIB } else { 250 * MIB };
         (total < least).then(|| self.found(&rules::MEMORY, format!("{whose} {} MiB of memory", total / MIB)))?
+    }
+
+    fn huge_pages(&self) -> Option<Finding> {
+        let kept = self.facts.machine.misses_for_huge_pages()?;
+        self.found(&rules::HUGE_PAGES, format!("its kernel keeps {} MiB of memory free for huge pages", kept / MIB))
     }
 
     fn clock(&self) -> Option<Finding> {

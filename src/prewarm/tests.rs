@@ -36,6 +36,7 @@ fn facts(held: &[&str]) -> Facts {
         kernel_release: "6.12".into(),
         memory_total: 1 << 30,
         memory_available: 1 << 29,
+        kept_for_huge_pages: None,
         cgroup: CgroupVersion::V2,
         controllers: Vec::new(),
         clock_offset: 0,

@@ -31,6 +31,7 @@ fn facts(last: u8, store: ImageStore) -> Facts {
             kernel_release: "6.12".into(),
             memory_total: 1 << 30,
             memory_available: 800 << 20,
+            kept_for_huge_pages: None,
             cgroup: CgroupVersion::V2,
             controllers: vec!["memory".into()],
             clock_offset: 0,

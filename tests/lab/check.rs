@@ -131,6 +131,26 @@ scenario! {
     }
 }
 
+scenario! {
+    /// On a machine of 1 GiB whose kernel has huge pages, as Debian's has.
+    fn what_is_kept_for_huge_pages_is_given_back_by_prepare(lab) {
+        let machine = lab.machine();
+        let (switch, file) = ("/sys/kernel/mm/transparent_hugepage/enabled", "/etc/tmpfiles.d/k3arm.conf");
+        let _again = Undo::script(&machine, &format!("rm -f {file}; echo always > {switch}"));
+        let kept = || machine.sh("cat /proc/sys/vm/min_free_kbytes").parse::<u32>().expect("a number");
+        let before = kept();
+        assert!(found(&check(&["a1"], &[]).exits(0), "a1").contains("note huge-pages"));
+        let prepare = |options: &[&str]| Home::new().k3arm(&[&["host", "prepare", "--host", "a1"], options].concat()).exits(0);
+        assert!(prepare(&["--dry-run"]).stdout.contains("switch huge pages off"));
+        assert_eq!(kept(), before, "a dry run changes nothing");
+        prepare(&[]).tells("switch huge pages off");
+        assert_eq!(machine.sh(&format!("cat {file}")), format!("w! {switch} - - - - never"));
+        assert!(machine.sh(&format!("cat {switch}")).contains("[never]") && kept() < before / 2, "{} of {before} KiB", kept());
+        assert!(!found(&check(&["a1"], &[]).exits(0), "a1").contains("note huge-pages"));
+        assert!(prepare(&[]).stdout.contains("nothing to do"));
+    }
+}
+
 /// Where a Pi's firmware reads the kernel's arguments.
 const CMDLINE: &str = "/boot/firmware/cmdline.txt";
 
