@@ -25,7 +25,13 @@ pub(crate) struct NewFile {
 
 impl NewFile {
     /// Begins what is to be `path`, in a folder that is there. From `mode`, the umask takes its part.
+    ///
+    /// # Errors
+    /// The folder cannot be written to, or something else than a file is there.
     pub(crate) fn begin(path: &Path, mode: u32) -> io::Result<Self> {
+        if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "what is there is not a file"));
+        }
         let mut builder = tempfile::Builder::new();
         let builder = builder.prefix(".k3arm-").permissions(Permissions::from_mode(mode));
         Ok(Self { file: builder.tempfile_in(folder(path))?, path: path.to_path_buf() })
@@ -46,7 +52,7 @@ impl NewFile {
         File::open(folder(&self.path))?.sync_all()
     }
 
-    /// Takes its place if nothing is there.
+    /// Takes the place if nothing is there.
     ///
     /// # Errors
     /// `AlreadyExists` if something is.
@@ -61,7 +67,11 @@ impl NewFile {
         if (old.uid(), old.gid()) == (now.uid(), now.gid()) {
             return Ok(());
         }
-        std::os::unix::fs::fchown(self.file.as_file(), Some(old.uid()), Some(old.gid()))
+        match std::os::unix::fs::fchown(self.file.as_file(), Some(old.uid()), Some(old.gid())) {
+            // Only root can give it away. Who may write to the folder gets a file of their own.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            done => done,
+        }
     }
 }
 
@@ -72,5 +82,37 @@ impl Write for NewFile {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_there_whole_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("it");
+        let begin = || NewFile::begin(&path, USUAL_MODE).unwrap();
+        begin().write_all(b"dropped").unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        for (text, old) in [("first", None), ("second", Some("first"))] {
+            let mut new = begin();
+            new.write_all(text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).ok().as_deref(), old);
+            new.replace().unwrap();
+        }
+        assert_eq!(begin().create().unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "second");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn only_a_file_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        for there in [Path::new("/dev/null"), folder.path()] {
+            assert!(NewFile::begin(there, USUAL_MODE).is_err(), "{}", there.display());
+        }
+        assert!(NewFile::begin(&folder.path().join("none").join("it"), USUAL_MODE).is_err());
     }
 }

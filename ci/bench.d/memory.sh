@@ -22,6 +22,7 @@ memory_check() {
     [[ $place =~ ^(arm64|namespace)$ ]] || refuse "--place is arm64 or namespace, not '$place'"
     [[ $minutes =~ ^[1-9][0-9]?$ ]] || refuse "--minutes wants 1 to 99, not '$minutes'"
     [[ $churn =~ ^[0-9]{1,2}$ && ($churn == 0 || $place == arm64) ]] || refuse "--churn wants 0 to 99 minutes, and pods, which run on an arm64 machine only"
+    [[ -z $prepare || $place == arm64 ]] || refuse "--prepare changes a machine, and the namespaces' is this one"
     [[ $runs =~ ^[1-9]$ ]] || refuse "--runs wants 1 to 9, not '$runs'"
     # The stand-in takes next to nothing, and its figures would say nothing.
     [[ -n $k3s ]] || refuse "ci/bench memory needs a real k3s: --k3s IMAGE, as of ci/lab up"

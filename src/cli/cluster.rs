@@ -65,7 +65,7 @@ pub(super) struct Create {
     /// Only print the plan
     #[arg(long)]
     dry_run: bool,
-    /// Go on although this rule does not hold: a code of `k3arm host check`; repeat it for more
+    /// Go on although this rule about hosts or flags does not hold: a code of `k3arm host check`; repeat it for more
     #[arg(long, value_name = "CODE", value_parser = super::host::code)]
     ignore: Vec<&'static str>,
     /// Leave what was made if it fails

@@ -213,7 +213,7 @@ metadata:
   name: {name}
 k3s:
   # One of: channel (stable, latest, v1.36), version (v1.36.3+k3s1), image (an image of your own).
-{source}  # How much of k3s runs: tiny (512 MB), small (1 GB), standard (2 GB), full; auto goes by the server's memory.
+{source}  # How much of k3s runs: tiny (512 MB), small (1 GB), standard (2 GB), full; auto goes by each host's memory, and its parts by the server's.
   profile: {profile}
   # Any flag of k3s, over what k3arm sets:
   # config:

@@ -23,7 +23,7 @@ pub(super) enum HostCommand {
     /// List hosts: board, system, memory, engine, network
     #[command(after_help = LIST_EXAMPLES)]
     List(List),
-    /// Repair what is safe to repair by itself, as root over sudo: cmdline.txt, modules, sysctl, group docker
+    /// Repair what is safe to repair by itself, as root over sudo: cmdline.txt, modules, sysctl, huge pages, group docker
     #[command(after_help = PREPARE_EXAMPLES)]
     Prepare(Prepare),
 }
@@ -268,9 +268,9 @@ pub(super) fn explained(code: &str) -> String {
 const PAGE: &str = "\
 # What k3arm looks for
 
-`k3arm host check` looks for all of this and changes nothing; `k3arm cluster create` does so before it begins, tells warnings, and stops on
-errors. `--ignore CODE` turns an error of `host check` into a warning. `k3arm host check --explain CODE` prints one row of these tables, and
-`--explain all` this page.
+`k3arm host check` looks for what stands against hosts, and with `-f` for flags of a cluster file, and changes nothing; `k3arm cluster create` looks for
+all of this before it begins, tells errors and warnings, and stops on errors, and `k3arm image prewarm` does so for images. `--ignore CODE` turns an error about
+hosts or flags, and `disk-full`, into a warning. `k3arm host check --explain CODE` prints one row of these tables, and `--explain all` this page.
 ";
 
 impl Prepare {

@@ -52,7 +52,7 @@ Examples:
 Exit codes:
   0  done, or nothing to do        3    found before the start, nothing was changed
   1  something failed              4    some hosts failed, the others are done
-  2  the command line is wrong     130  interrupted, what was made is taken back";
+  2  wrong arguments or file       130  interrupted, a new cluster is taken back";
 
 #[derive(Debug, Subcommand)]
 enum Noun {

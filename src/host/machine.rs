@@ -62,13 +62,23 @@ pub fn parse_machine(
 
 /// A machine with less is a small one: what its kernel keeps for huge pages is missed there.
 const SMALL_MACHINE: u64 = 1536 << 20;
-/// Without huge pages the kernel of a small machine keeps 3 to 5 MiB free.
-const KEPT_ANYWAY: u64 = 8 << 20;
+/// What a kernel keeps for huge pages is at least this; less was set by somebody, for another reason.
+const LEAST_FOR_HUGE_PAGES: u64 = 20 << 20;
+/// From then on a kernel gives back what it kept for huge pages, when they are switched off.
+const GIVES_BACK: (u32, u32) = (5, 16);
 
 impl MachineFacts {
     /// What is kept free for huge pages on a machine that is too small for it, bytes.
     pub fn misses_for_huge_pages(&self) -> Option<u64> {
-        self.kept_for_huge_pages.filter(|kept| *kept > KEPT_ANYWAY && self.memory_total < SMALL_MACHINE)
+        self.kept_for_huge_pages.filter(|kept| *kept >= LEAST_FOR_HUGE_PAGES && self.memory_total < SMALL_MACHINE)
+    }
+
+    /// Huge pages can be switched off here while it runs, and stay off.
+    pub fn can_drop_huge_pages(&self) -> bool {
+        let mut numbers =
+            self.kernel_release.split(|c: char| !c.is_ascii_digit()).map_while(|number| number.parse().ok());
+        let version = numbers.next().zip(numbers.next());
+        self.system.has_tmpfiles && version.is_some_and(|version| version >= GIVES_BACK)
     }
 
     /// Its kernel keeps no account of memory.

@@ -80,10 +80,21 @@ fn huge_pages_are_missed_on_a_small_machine_only() {
     assert_eq!(misses("", ""), Some(22));
     assert_eq!(misses("always [madvise] never", "[always] madvise never"), Some(22));
     assert_eq!(misses("[madvise] never", "madvise [never]"), None);
-    assert_eq!(misses("huge_pages=", "a="), None, "Raspberry Pi OS keeps 16 MiB for its network");
+    assert_eq!(misses("huge_pages=", "a="), None, "it has none");
     assert_eq!(misses("kept_kib=22528", "kept_kib=3008"), None);
+    assert_eq!(misses("kept_kib=22528", "kept_kib=16384"), None, "what Raspberry Pi OS sets for its network");
     assert_eq!(misses("total_kib=947000", "total_kib=3947000"), None);
     assert_eq!(misses("limit=max", "limit=536870912"), None, "a container's kernel is not its own");
+}
+
+#[test]
+fn huge_pages_are_only_dropped_where_that_gives_memory_and_lasts() {
+    let can = |release: &str, tmpfiles: &str| {
+        let said = PI.replace("kernel=6.12.47+rpt-rpi-v8", &format!("kernel={release}{tmpfiles}"));
+        facts(&said).can_drop_huge_pages()
+    };
+    assert!(can("6.1.0-18-arm64", "\ntmpfiles=yes") && can("5.16.0", "\ntmpfiles=yes"));
+    assert!(!can("6.1.0-18-arm64", "") && !can("5.10.0-28-arm64", "\ntmpfiles=yes") && !can("odd", "\ntmpfiles=yes"));
 }
 
 #[test]

@@ -57,10 +57,10 @@ impl Mend {
         if system.inotify_instances.is_some_and(|instances| instances <= 128) {
             mends.push(Self::InotifyInstances);
         }
-        if machine.misses_for_huge_pages().is_some() {
+        mends.extend(denied.map(|user| Self::JoinDockerGroup { user: user.into() }));
+        if machine.misses_for_huge_pages().is_some() && machine.can_drop_huge_pages() {
             mends.push(Self::NoHugePages);
         }
-        mends.extend(denied.map(|user| Self::JoinDockerGroup { user: user.into() }));
         mends
     }
 
@@ -82,10 +82,7 @@ impl Mend {
             Self::InotifyInstances => format!(
                 "set -e\nmkdir -p /etc/sysctl.d\necho fs.inotify.max_user_instances={INSTANCES} > {SYSCTL_FILE}\necho {INSTANCES} > /proc/sys/fs/inotify/max_user_instances\n"
             ),
-            // Only systemd reads that folder; elsewhere nothing is half done.
-            Self::NoHugePages => format!(
-                "set -e\nswitch=/sys/kernel/mm/transparent_hugepage/enabled\nif [ ! -d /etc/tmpfiles.d ]; then echo 'it has no systemd that would do it at every start: add transparent_hugepage=never to the arguments of its kernel' >&2; exit 1; fi\necho \"w! $switch - - - - never\" > {TMPFILES_FILE}\necho never > $switch\n"
-            ),
+            Self::NoHugePages => format!("file={TMPFILES_FILE}\n{}", include_str!("huge_pages.sh")),
             Self::JoinDockerGroup { user } => {
                 let user = quoted(user);
                 format!(

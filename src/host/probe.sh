@@ -161,6 +161,7 @@ system() {
         # What is behind is for init.
         case $word in --) break ;; cgroup_* | systemd.unified_cgroup_hierarchy=*) say kernel_argument "$word" ;; esac
     done
+    if [ -d /etc/tmpfiles.d ]; then say tmpfiles yes; fi
     if grep -q '^ENABLED=yes' /etc/ufw/ufw.conf 2>/dev/null; then say firewall ufw; fi
     if [ -d /run/systemd/system ]; then
         if ask systemctl -q is-active firewalld; then say firewall firewalld; fi

@@ -233,13 +233,13 @@ pub const MEMORY: Rule = Rule {
     why: "k3s itself takes 230 MiB as a server and 60 MiB as an agent with the tightest profile; what is left is the workloads'.",
     fix: "Make this host an agent, give it a smaller job, or leave it out.",
 };
-/// No memory kept for huge pages on a machine of 1 GiB or less.
+/// No memory kept for huge pages on a machine of less than 1.5 GiB.
 pub const HUGE_PAGES: Rule = Rule {
     code: "huge-pages",
     severity: Severity::Note,
-    wanted: "no memory kept for huge pages on a machine of 1 GiB or less",
+    wanted: "no memory kept for huge pages on a machine of less than 1.5 GiB",
     why: "Where huge pages are switched on, the kernel keeps more than 20 MiB free to make some, and one small object of a program may hold 2 MiB. Debian's kernels switch them on from 512 MiB; those of Raspberry Pi OS had none up to 6.12.",
-    fix: "`k3arm host prepare` switches them off; by hand: `transparent_hugepage=never` among the kernel's arguments, and a reboot.",
+    fix: "`k3arm host prepare` switches them off where systemd and Linux 5.16 or newer are; by hand: `transparent_hugepage=never` among the kernel's arguments, and a reboot.",
 };
 /// A clock that is right.
 pub const CLOCK: Rule = Rule {

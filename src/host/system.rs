@@ -42,6 +42,8 @@ pub struct System {
     pub boot_config: Option<String>,
     /// The kernel's arguments about cgroups.
     pub kernel_arguments: Vec<String>,
+    /// What `/etc/tmpfiles.d` says is set at every start, as systemd does it.
+    pub has_tmpfiles: bool,
     /// Firewalls that are switched on.
     pub firewalls: Vec<String>,
     /// Docker starts with the machine.
@@ -113,6 +115,7 @@ impl System {
             legacy_tables: said.get("legacy_tables") == Some("yes"),
             boot_config: said.text("boot_config").filter(|path| path.starts_with('/')),
             kernel_arguments: said.all("kernel_argument").map(String::from).collect(),
+            has_tmpfiles: said.get("tmpfiles") == Some("yes"),
             firewalls: said.all("firewall").map(String::from).collect(),
             engine_at_boot: match said.get("at_boot") {
                 Some("enabled" | "enabled-runtime" | "alias") => Some(true),

@@ -211,7 +211,7 @@ async fn prepare(request: &CreateRequest, mut probed: Probed, environment: &Envi
     let mut findings = stage::findings(&prewarm, &probed.facts);
     let memory = wanted.nodes.first().map_or(0, |server| server.memory);
     findings.extend(preflight::profile_notes(cluster, memory));
-    check(findings, &environment.events)?;
+    check(ignoring(findings, &request.ignore), &environment.events)?;
     let identity = identity(&comparison, &probed).await?;
     let plan = comparison.plan(&wanted, &identity, prewarm);
     let finish = comparison.finish(&wanted);
