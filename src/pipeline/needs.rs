@@ -89,7 +89,7 @@ async fn release_images(
     let locked = sourced.lock().and_then(|lock| Some((lock, lock.get(&source.to_string())?)));
     let node = match locked {
         Some((_, image)) => image.reference.clone(),
-        None => reference(source, environment).await?,
+        None => reference(&sourced.wish(source), environment).await?,
     };
     let Some(release) = node.tag().and_then(|tag| tag.parse::<Release>().ok()) else {
         return Ok(Err(UnknownRelease::Image(node)));

@@ -158,7 +158,7 @@ impl Pinning<'_> {
         let (reference, top) = match locked {
             Some(locked) => (locked.reference.clone(), self.locked(locked).await?),
             None => {
-                let reference = reference(&self.wish.source, self.environment).await?;
+                let reference = reference(self.wish, self.environment).await?;
                 let top = self.wish.origin.named(&reference).await?;
                 (reference, top)
             }
@@ -250,14 +250,43 @@ fn nested(reference: &Reference, platform: &Platform) -> Failure {
     }
 }
 
-/// The image that a source stands for. A channel is looked up now, so that what is pinned is a release.
-pub(super) async fn reference(source: &Source, environment: &Environment) -> Result<Reference, Failure> {
-    let release = match source {
-        Source::Image(reference) => return Ok(reference.clone()),
-        Source::Release(Selector::Release(release)) => release.clone(),
-        Source::Release(Selector::Channel(channel)) => latest(channel, environment).await?,
+/// The image that a source stands for. A channel is looked up now, so that what is pinned is a release; an archive is asked alone.
+pub(super) async fn reference(wish: &Wish, environment: &Environment) -> Result<Reference, Failure> {
+    let release = match (&wish.source, &wish.origin) {
+        (Source::Image(reference), _) => return Ok(reference.clone()),
+        (Source::Release(Selector::Release(release)), _) => release.clone(),
+        (Source::Release(Selector::Channel(channel)), Origin::Archive(archive)) => {
+            return only_release(channel, archive);
+        }
+        (Source::Release(Selector::Channel(channel)), Origin::Registry(_)) => latest(channel, environment).await?,
     };
+    image_of(&release)
+}
+
+fn image_of(release: &Release) -> Result<Reference, Failure> {
     format!("{REPOSITORY}:{}", release.tag()).parse().map_err(|e: ReferenceError| Failure::new(&e, None))
+}
+
+/// What a channel was when the archive was made: the one release of k3s in it.
+fn only_release(channel: &str, archive: &Archive) -> Result<Reference, Failure> {
+    let is_release = |image: &&Reference| {
+        let release = image.tag().and_then(|tag| tag.parse::<Release>().ok());
+        release.is_some_and(|release| image_of(&release).is_ok_and(|of_release| of_release == **image))
+    };
+    let images = archive.images().iter().filter_map(|image| image.reference.as_ref());
+    let releases: Vec<&Reference> = images.filter(is_release).collect();
+    match releases[..] {
+        [one] => Ok(one.clone()),
+        _ => Err(Failure {
+            host: None,
+            message: format!(
+                "{} holds {} releases of k3s: which of them is channel {channel} cannot be told",
+                archive.name().display(),
+                releases.len()
+            ),
+            hint: Some("name a version: `--k3s v1.36.3+k3s1`, or `version:` in the cluster file".into()),
+        }),
+    }
 }
 
 async fn latest(channel: &str, environment: &Environment) -> Result<Release, Failure> {
