@@ -42,7 +42,9 @@ pub fn parse_machine(
         kernel_release: said.word("kernel")?.into(),
         memory_total: total.min(limit),
         memory_available: free.min(limit),
-        kept_for_huge_pages: said.kept_for_huge_pages().filter(|_| total <= limit),
+        kept_for_huge_pages: said
+            .kept_for_huge_pages()
+            .filter(|kept| total <= limit && *kept <= total / MOST_FOR_HUGE_PAGES),
         cgroup: said.cgroup()?,
         controllers: said.controllers()?,
         clock_offset: said.clock_offset(&ours)?,
@@ -64,6 +66,8 @@ pub fn parse_machine(
 const SMALL_MACHINE: u64 = 1536 << 20;
 /// What a kernel keeps for huge pages is at least this; less was set by somebody, for another reason.
 const LEAST_FOR_HUGE_PAGES: u64 = 20 << 20;
+/// It is a 20th of the memory at most: more is kept by the machine around a container.
+const MOST_FOR_HUGE_PAGES: u64 = 20;
 /// From then on a kernel gives back what it kept for huge pages, when they are switched off.
 const GIVES_BACK: (u32, u32) = (5, 16);
 
