@@ -48,6 +48,9 @@ const SMALL_PAGES: &str = "disablethp=1";
 /// New goroutines start with 2 KiB of stack, and not with what others needed: of a server's five thousand most wait for good.
 const SMALL_STACKS: &str = "adaptivestackstart=0";
 
+/// SQLite's memory in one place and not in one for each thread, where k3s was built with glibc; musl knows no such places.
+const ONE_ARENA: (&str, &str) = ("MALLOC_ARENA_MAX", "1");
+
 /// Parts of k3s that `small` and `tiny` leave out, and what the user then does without.
 pub const LEFT_OUT: [(&str, &str); 4] = [
     ("traefik", "no Ingress controller"),
@@ -72,8 +75,8 @@ impl Profile {
     /// it does all it can.
     pub fn environment(self) -> BTreeMap<String, String> {
         let variables: &[(&str, &str)] = match self {
-            Self::Tiny => &[("GODEBUG", SMALL_STACKS), ("GOGC", "15"), ("GOMEMLIMIT", "280MiB")],
-            Self::Small => &[("GODEBUG", SMALL_PAGES), ("GOGC", "25")],
+            Self::Tiny => &[("GODEBUG", SMALL_STACKS), ("GOGC", "15"), ("GOMEMLIMIT", "280MiB"), ONE_ARENA],
+            Self::Small => &[("GODEBUG", SMALL_PAGES), ("GOGC", "25"), ONE_ARENA],
             Self::Standard => &[("GODEBUG", SMALL_PAGES), ("GOGC", "50")],
             Self::Auto | Self::Full => &[],
         };
