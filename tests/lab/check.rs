@@ -84,6 +84,10 @@ scenario! {
         }
         let _full = small_disk(&lab, "h4");
         assert_eq!(found(&check(&["h4"], &[]).exits(0), "h4"), set(&["warn disk-low"]));
+        let release = release();
+        let create = ["cluster", "create", "home", "--k3s", &release, "--server", "h4", "--dry-run"];
+        assert!(Home::new().k3arm(&create).exits(3).error("h4: ").contains("[disk-full]"));
+        Home::new().k3arm(&[&create[..], &["--ignore", "disk-full"]].concat()).exits(0).tells("[disk-full]");
     }
 }
 
