@@ -11,10 +11,11 @@
 //!
 //! On emulated arm64 machines, with CoreDNS and one small pod, of 1 GiB: k3s' defaults 444, and 472 to 505 with 287 left for workloads
 //! where metrics-server and local-path-provisioner run too (Traefik did not). `small` 281 with 508 left, and without huge pages 253 to
-//! 263 with 526 left; a `GOMEMLIMIT` of 240 MiB changes nothing there. `tiny` of 512 MiB: 248 with 128 left at `GOGC` 25; 228 with 147
-//! left at 15 and without the spared controller; 226 to 230 with 148 left with small stacks, too (238 with 137 left at 25), and 222 to
-//! 226 with 150 to 153 left with one arena. Huge pages do not count there: a kernel gives none below 512 MiB. No watch cache took 7 more, not less.
-//! An agent of 512 MiB with `tiny` and a small pod: 56 with 321 left; k3s itself holds 28 of it, its containerd 24, the shim 5.
+//! 263 with 526 left, and 245 with 616 where the kernel has none at all; a `GOMEMLIMIT` of 240 MiB changes nothing there. `tiny` of 512
+//! MiB: 248 with 128 left at `GOGC` 25; 228 with 147 left at 15 and without the spared controller; 226 to 230 with 148 left with small
+//! stacks, too (238 with 137 left at 25), and 222 to 226 with 150 to 153 left with one arena. Huge pages do not count there: a kernel
+//! gives none below 512 MiB. No watch cache took 7 more, not less. An agent of 512 MiB with `tiny` and a small pod: 56 with 321 left; k3s
+//! itself holds 28 of it, its containerd 24, the shim 5.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
