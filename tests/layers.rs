@@ -22,8 +22,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("provision", &["cluster", "host", "oci", "plan", "prewarm"]),
     // Effects. The first are doors to one protocol or place each and know no other but `files`.
     ("docker", &["cluster", "host", "oci"]),
-    ("kube", &["cluster", "files"]),
     ("files", &[]),
+    ("kube", &["cluster", "files"]),
     ("lockfile", &["files", "oci"]),
     ("records", &["cluster", "host", "oci"]),
     ("registry", &["oci"]),

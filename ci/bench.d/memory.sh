@@ -22,7 +22,7 @@ memory_check() {
     [[ $place =~ ^(arm64|namespace)$ ]] || refuse "--place is arm64 or namespace, not '$place'"
     [[ $minutes =~ ^[1-9][0-9]?$ ]] || refuse "--minutes wants 1 to 99, not '$minutes'"
     [[ $churn =~ ^[0-9]{1,2}$ && ($churn == 0 || $place == arm64) ]] || refuse "--churn wants 0 to 99 minutes, and pods, which run on an arm64 machine only"
-    [[ -z $prepare || $place == arm64 ]] || refuse "--prepare changes a machine, and the namespaces' is this one"
+    [[ $prepare == false || $place == arm64 ]] || refuse "--prepare changes a machine, and the namespaces' is this one"
     [[ $runs =~ ^[1-9]$ ]] || refuse "--runs wants 1 to 9, not '$runs'"
     # The stand-in takes next to nothing, and its figures would say nothing.
     [[ -n $k3s ]] || refuse "ci/bench memory needs a real k3s: --k3s IMAGE, as of ci/lab up"
@@ -44,7 +44,7 @@ memory_run() {
     "$here/lab" up --name "$name" "${options[@]}" --engine "$engine" --k3s "$k3s" --insecure-registry >"$work/lab" 2>&1 || die_with "$work/lab" "the lab does not come up"
     registry=$(address_of registry):5000
     : >"$work/log"
-    [[ -z $prepare ]] || memory_k3arm host prepare --host "$target" || die_with "$work/log" "the machine cannot be prepared"
+    [[ $prepare == false ]] || memory_k3arm host prepare --host "$target" || die_with "$work/log" "the machine cannot be prepared"
     for run in $(seq "$runs"); do
         memory_once "$setting" "$run" || { failed=yes && say "$setting, run $run: failed: $(tail -n 3 "$work/log")"; }
     done
@@ -187,7 +187,7 @@ memory_watch_node() {
     [[ -s $work/samples ]] || return
     : >"$work/churn"
     [[ $churn == 0 ]] || memory_churn "$1" "$2" || return
-    jq -Rnc --arg setting "$1" --argjson run "$2" --argjson prepared "$([[ -z $prepare ]] && echo false || echo true)" --argjson ready "$ready" --arg pods "$pods" --arg place "$place" --argjson minutes "$minutes" \
+    jq -Rnc --arg setting "$1" --argjson run "$2" --argjson prepared "$prepare" --argjson ready "$ready" --arg pods "$pods" --arg place "$place" --argjson minutes "$minutes" \
         --slurpfile churn "$work/churn" '
         def median: sort | .[length / 2 | floor];
         [inputs | split(" ") | map(tonumber)] as $samples

@@ -9,6 +9,8 @@ carriage_return=$(printf '\r')
 
 # What has more than one line is no fact, but a program's complaint.
 say() { case $2 in '' | *"$line_end"*) ;; *) printf '%s=%s\n' "$1" "$2" ;; esac; }
+# A shell reads byte by byte, and gets no more than one from /proc/sys.
+setting() { say "$1" "$(cat "/proc/sys/$2" 2>/dev/null)"; }
 first_line() { if [ -r "$1" ]; then read -r line < "$1" && say "$2" "$line"; fi; }
 
 # What may wait for a service or a server that does not answer.
@@ -33,7 +35,7 @@ memory() {
     # Where they are on, the kernel keeps more free: `[always] madvise never`.
     if [ -e /sys/kernel/mm/transparent_hugepage ]; then
         first_line /sys/kernel/mm/transparent_hugepage/enabled huge_pages
-        say kept_kib "$(cat /proc/sys/vm/min_free_kbytes 2>/dev/null)"
+        setting kept_kib vm/min_free_kbytes
     fi
 }
 
@@ -152,8 +154,7 @@ system() {
     case $(od -An -tu1 -j4 -N1 /bin/sh 2>/dev/null) in *1) say bits 32 ;; *2) say bits 64 ;; esac
     say iptables "$(iptables --version 2>/dev/null)"
     if [ -e /sys/module/iptable_nat ] || [ -e /sys/module/iptable_filter ]; then say legacy_tables yes; fi
-    # A shell reads byte by byte, and gets no more than one from /proc/sys.
-    say inotify "$(cat /proc/sys/fs/inotify/max_user_instances 2>/dev/null)"
+    setting inotify fs/inotify/max_user_instances
     for file in /boot/firmware/cmdline.txt /boot/armbianEnv.txt /boot/extlinux/extlinux.conf /boot/cmdline.txt /etc/default/grub; do
         if [ -f "$file" ]; then say boot_config "$file"; break; fi
     done

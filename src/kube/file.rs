@@ -100,10 +100,8 @@ async fn edit_apart(
 }
 
 fn edit(file: &Path, change: impl FnOnce(&mut Value) -> Result<(), Wrong>) -> Result<bool, Error> {
-    if let Some(directory) = file.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
-        made.map_err(failed("make the directory of", file))?;
-    }
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(files::folder(file));
+    made.map_err(failed("make the directory of", file))?;
     let _lock = Lock::take(file)?;
     let target = follow(file)?;
     let broken = |what| Error::Broken { file: file.to_path_buf(), what };

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::cluster::{Cluster, Component, Release, ReleaseImages, Role, Source, SystemImages, UnknownRelease};
+use crate::cluster::{Cluster, Component, ReleaseImages, Role, Source, SystemImages, UnknownRelease};
 use crate::host::{Facts, Finding, ImageStore, rules};
 use crate::oci::{PinnedImage, Reference};
 use crate::plan::{Failure, ImageOnHost};
 use crate::prewarm::image_on_host;
 
-use super::pinning::{Resolved, Wish, reference};
+use super::pinning::{Resolved, Wish, reference, release_of};
 use super::sourcing::Sourced;
 use super::{Environment, Stop, check};
 
@@ -91,7 +91,7 @@ async fn release_images(
         Some((_, image)) => image.reference.clone(),
         None => reference(&sourced.wish(source), environment).await?,
     };
-    let Some(release) = node.tag().and_then(|tag| tag.parse::<Release>().ok()) else {
+    let Some(release) = release_of(&node) else {
         return Ok(Err(UnknownRelease::Image(node)));
     };
     let is_other = |image: &Reference| *image != node && !cluster.images.contains(image);

@@ -267,11 +267,15 @@ fn image_of(release: &Release) -> Result<Reference, Failure> {
     format!("{REPOSITORY}:{}", release.tag()).parse().map_err(|e: ReferenceError| Failure::new(&e, None))
 }
 
+/// The release that an image's tag names, if it names one.
+pub(super) fn release_of(image: &Reference) -> Option<Release> {
+    image.tag()?.parse().ok()
+}
+
 /// What a channel was when the archive was made: the one release of k3s in it.
 fn only_release(channel: &str, archive: &Archive) -> Result<Reference, Failure> {
     let is_release = |image: &&Reference| {
-        let release = image.tag().and_then(|tag| tag.parse::<Release>().ok());
-        release.is_some_and(|release| image_of(&release).is_ok_and(|of_release| of_release == **image))
+        release_of(image).is_some_and(|release| image_of(&release).is_ok_and(|of_release| of_release == **image))
     };
     let images = archive.images().iter().filter_map(|image| image.reference.as_ref());
     let releases: Vec<&Reference> = images.filter(is_release).collect();
