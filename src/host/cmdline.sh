@@ -2,7 +2,8 @@
 set -ef
 argument=cgroup_enable=memory
 file=$(readlink -f "$file")
-line=$(tr -d '\r' < "$file")
+was=$(cat "$file")
+line=$(printf '%s' "$was" | tr -d '\r')
 case $line in
     '') echo "$file is empty" >&2; exit 1 ;;
     *'
@@ -19,13 +20,16 @@ for word in $line; do
     esac
 done
 new=$before$argument$after
-[ "$new" != "$(cat "$file")" ] || exit 0
-# Others may do the same at this moment.
+[ "$new" != "$was" ] || exit 0
 made=$file.k3arm-$$
 trap 'rm -f "$made"' EXIT
 full() { echo "it could not be written whole: is the disk full?" >&2; exit 1; }
 if [ -z "$is_there" ]; then
-    cp -p "$file" "$made" && [ "$(cat "$made")" = "$(cat "$file")" ] || full
+    cp -p "$file" "$made" || full
+    kept=$(cat "$made")
+    # Another run may have done it since the line was read; its backup is the right one.
+    [ "$kept" != "$new" ] || exit 0
+    [ "$kept" = "$was" ] || full
     sync
     mv "$made" "$file.before-k3arm"
 fi

@@ -172,14 +172,17 @@ mod tests {
 
     #[test]
     fn several_at_once_do_the_same() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("cmdline.txt");
-        fs::write(&file, "root=/dev/x\n").expect("a file");
-        std::thread::scope(|scope| {
-            let runs: Vec<_> = (0..8).map(|_| scope.spawn(|| run(&file))).collect();
-            assert!(runs.into_iter().all(|run| run.join().expect("it ends")));
-        });
-        assert_eq!(words(&file).as_deref(), Some("root=/dev/x cgroup_enable=memory\n"));
+        for _ in 0..8 {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (file, kept) = (folder.path().join("cmdline.txt"), folder.path().join("cmdline.txt.before-k3arm"));
+            fs::write(&file, "root=/dev/x\n").expect("a file");
+            std::thread::scope(|scope| {
+                let runs: Vec<_> = (0..8).map(|_| scope.spawn(|| run(&file))).collect();
+                assert!(runs.into_iter().all(|run| run.join().expect("it ends")));
+            });
+            assert_eq!(words(&file).as_deref(), Some("root=/dev/x cgroup_enable=memory\n"));
+            assert_eq!(words(&kept).as_deref(), Some("root=/dev/x\n"), "not what another run made of it");
+        }
     }
 
     #[test]
