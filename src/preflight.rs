@@ -1,16 +1,17 @@
 //! Facts × Cluster → Findings: all of them, on all hosts, before anything is changed.
 //!
-//! `host` looks at one machine, `fleet` at all of them together, `flags` at what the user wrote. What the rules are
-//! and why they matter stands in [`crate::host::rules`].
+//! `machine` looks at one machine, `engine` at its engine, `fleet` at all of them together, `flags` at what the user wrote. What the
+//! rules are and why they matter stands in [`crate::host::rules`].
 
+mod engine;
 mod flags;
 mod fleet;
-mod host;
+mod machine;
 
 use std::collections::BTreeMap;
 
 use crate::cluster::{Cluster, ClusterName, LEFT_OUT, Role};
-use crate::host::{Facts, Finding, HostName, Reach, rules};
+use crate::host::{Facts, Finding, HostName, MachineFacts, Reach, rules};
 
 pub use fleet::{Targets, fleet_findings, targets};
 
@@ -36,24 +37,39 @@ pub fn image_findings(host: &HostName, facts: &Facts) -> Vec<Finding> {
 /// What stands against a node on a host.
 pub fn node_findings(host: &HostName, facts: &Facts, purpose: Purpose<'_>) -> Vec<Finding> {
     let mut findings = image_findings(host, facts);
-    findings.extend(host::findings(host, facts, purpose));
+    findings.extend(engine::findings(host, facts, purpose));
+    findings.extend(machine_findings(host, &facts.machine, purpose));
     findings
 }
 
-/// What stands against a cluster on these hosts.
-pub fn cluster_findings(cluster: &Cluster, fleet: &BTreeMap<HostName, Facts>, reach: &[Reach]) -> Vec<Finding> {
+/// What stands against a node on a host, as far as it can be told without its engine.
+pub fn machine_findings(host: &HostName, machine: &MachineFacts, purpose: Purpose<'_>) -> Vec<Finding> {
+    machine::findings(host, machine, purpose)
+}
+
+/// What stands against a cluster on these hosts; of those that are `closed` the engine cannot be used.
+pub fn cluster_findings(
+    cluster: &Cluster,
+    fleet: &BTreeMap<HostName, Facts>,
+    closed: &BTreeMap<HostName, MachineFacts>,
+    reach: &[Reach],
+) -> Vec<Finding> {
     let mut findings = flags::findings(cluster);
     let backend = cluster.k3s.config.get("flannel-backend");
     let without_vxlan = backend.is_some_and(|backend| backend.as_str() != Some("vxlan"));
     for member in &cluster.members {
-        let Some(facts) = fleet.get(&member.host.name) else { continue };
+        let host = &member.host.name;
         let purpose = Purpose {
             cluster: Some(&cluster.name),
             role: Some(member.role),
             memory: member.memory.map(|limit| limit.0),
             without_vxlan,
         };
-        findings.extend(node_findings(&member.host.name, facts, purpose));
+        match (fleet.get(host), closed.get(host)) {
+            (Some(facts), _) => findings.extend(node_findings(host, facts, purpose)),
+            (None, Some(machine)) => findings.extend(machine_findings(host, machine, purpose)),
+            (None, None) => {}
+        }
     }
     findings.extend(fleet_findings(fleet, reach));
     // The nodes may have names of their own: where they are equal, that is found when they are chosen.

@@ -1,15 +1,17 @@
 //! `host check` and `host list`: what hosts are, and all that stands against nodes on them.
 
+use std::collections::BTreeMap;
+
 use futures_util::future::join_all;
 use serde::Serialize;
 
 use crate::cluster::Cluster;
-use crate::host::{Destination, EngineFacts, Facts, Finding, Host, HostName, MachineFacts, NodeFacts, Reach, Severity};
+use crate::host::{Destination, EngineFacts, Finding, Host, HostName, MachineFacts, NodeFacts, Reach, Severity};
 use crate::plan::{Failure, Progress};
 use crate::preflight::{self, Purpose};
-use crate::probe::{Closed, Connection, Fleet, reach as reach_host, try_ports};
+use crate::probe::{Closed, Fleet, reach as reach_host, try_ports};
 
-use super::{Environment, Probed, Stop, disconnect};
+use super::{Environment, Opened, Probed, Stop, disconnect};
 
 /// What `host check` is asked.
 #[derive(Debug)]
@@ -61,23 +63,32 @@ pub struct CheckedHost {
 pub async fn check_hosts(request: CheckRequest, environment: &Environment) -> Result<Checked, Stop> {
     let members = request.cluster.iter().flat_map(|cluster| &cluster.members).map(|member| &member.host);
     let hosts: Vec<Host> = request.hosts.iter().chain(members).cloned().collect();
-    let (mut checked, Probed { fleet, facts, .. }) = look_at(&hosts, environment).await?;
+    let (mut checked, Probed { fleet, facts, closed, .. }) = look_at(&hosts, environment).await?;
     checked.reach = try_all(preflight::targets(request.cluster.as_ref(), &facts), &fleet).await;
-    checked.findings.extend(match &request.cluster {
-        Some(cluster) => preflight::cluster_findings(cluster, &facts, &checked.reach),
+    let (closed, shut) = split(closed);
+    let found = match &request.cluster {
+        Some(cluster) => preflight::cluster_findings(cluster, &facts, &closed, &checked.reach),
         None => {
             let of_host = |(host, facts)| preflight::node_findings(host, facts, Purpose::default());
+            let of_machine = |(host, machine)| preflight::machine_findings(host, machine, Purpose::default());
             let together = preflight::fleet_findings(&facts, &checked.reach);
-            facts.iter().flat_map(of_host).chain(together).collect()
+            facts.iter().flat_map(of_host).chain(closed.iter().flat_map(of_machine)).chain(together).collect()
         }
-    });
-    checked.findings = ignoring(std::mem::take(&mut checked.findings), &request.ignore);
+    };
+    checked.findings = shut.into_iter().chain(ignoring(found, &request.ignore)).collect();
     checked.findings.sort_by(|a, b| (a.severity, &a.host).cmp(&(b.severity, &b.host)));
     disconnect(fleet).await;
     Ok(checked)
 }
 
-/// Looks at all of them at once; those with an engine are still connected.
+/// What the machines are, and what stands in the way of their engines, which nobody can ignore.
+pub(super) fn split(
+    closed: BTreeMap<HostName, (MachineFacts, Finding)>,
+) -> (BTreeMap<HostName, MachineFacts>, Vec<Finding>) {
+    closed.into_iter().map(|(host, (machine, finding))| ((host, machine), finding)).unzip()
+}
+
+/// Looks at all of them at once; those whose engines can be used are still connected.
 async fn look_at(hosts: &[Host], environment: &Environment) -> Result<(Checked, Probed), Stop> {
     let answers = tokio::select! {
         answers = join_all(hosts.iter().map(|host| look(host, environment))) => answers,
@@ -87,12 +98,8 @@ async fn look_at(hosts: &[Host], environment: &Environment) -> Result<(Checked, 
     let mut probed = Probed::default();
     for answer in answers {
         match answer {
-            Ok(Looked { host, opened, finding }) => {
-                checked.findings.extend(finding);
-                if let Some((connection, facts)) = opened {
-                    probed.facts.insert(host.name.clone(), facts);
-                    probed.fleet.insert(host.name.clone(), connection);
-                }
+            Ok((host, opened)) => {
+                probed.add(&host.name, opened);
                 checked.hosts.push(host);
             }
             Err(failure) => checked.failures.push(failure),
@@ -111,13 +118,7 @@ pub async fn list_hosts(hosts: &[Host], environment: &Environment) -> Result<Che
     Ok(checked)
 }
 
-struct Looked {
-    host: CheckedHost,
-    opened: Option<(Connection, Facts)>,
-    finding: Option<Finding>,
-}
-
-async fn look(host: &Host, environment: &Environment) -> Result<Looked, Failure> {
+async fn look(host: &Host, environment: &Environment) -> Result<(CheckedHost, Opened), Failure> {
     environment.events.on(&host.name, Progress::Started { what: "connecting".into() });
     let reached = reach_host(host, &environment.ssh).await.inspect_err(|failure| {
         environment.events.on(&host.name, Progress::Failed { why: failure.message.clone() });
@@ -143,12 +144,12 @@ async fn look(host: &Host, environment: &Environment) -> Result<Looked, Failure>
                 can_reverse: facts.can_reverse,
                 ..checked(facts.machine.clone())
             };
-            Ok(Looked { host, opened: Some((connection, facts)), finding: None })
+            Ok((host, Ok((connection, facts))))
         }
         Err(closed) => {
             let Closed { reached, finding } = *closed;
             reached.session.close().await;
-            Ok(Looked { host: checked(reached.machine), opened: None, finding: Some(finding) })
+            Ok((checked(reached.machine.clone()), Err((reached.machine, finding))))
         }
     }
 }

@@ -15,13 +15,13 @@ use crate::provision::{Comparison, Wanted};
 use crate::{preflight, prewarm as stage, provision};
 
 use super::carry::{Cargo, carry_out, carry_out_bare};
-use super::check::{ignoring, reach};
+use super::check::{ignoring, reach, split};
 use super::compression::{Compressing, Variants};
 use super::needs::Needs;
 use super::pinning::{Resolved, pin, tell};
 use super::prewarm::{node_images, wanted};
 use super::sourcing::{Sourced, Sourcing};
-use super::{Environment, Probed, Stop, Travel, check, connect, disconnect};
+use super::{Environment, Probed, Stop, Travel, check, disconnect, meet};
 
 /// Where the CA's certificate stands on a server.
 const CA_PATH: &str = "/var/lib/rancher/k3s/server/tls/server-ca.crt";
@@ -76,7 +76,7 @@ struct Prepared {
 /// [`Stop`]; what this run made is removed again, unless it was asked to keep it.
 pub async fn create(request: CreateRequest, environment: &Environment) -> Result<Created, Stop> {
     let hosts: Vec<Host> = request.cluster.members.iter().map(|member| member.host.clone()).collect();
-    let probed = connect(&hosts, environment).await?;
+    let probed = meet(&hosts, environment).await?;
     let fleet = probed.fleet.clone();
     let journal = Journal::default();
     let result = tokio::select! {
@@ -172,20 +172,26 @@ async fn finish(prepared: &Prepared, environment: &Environment) {
     }
 }
 
-/// Everything up to the plan. Nothing is changed, and all findings on all hosts are told at once.
+/// Everything that is found on the hosts, told at once.
+async fn look(request: &CreateRequest, probed: &mut Probed, environment: &Environment) -> Result<(), Stop> {
+    let reach = reach(&request.cluster, probed).await;
+    let (closed, mut findings) = split(std::mem::take(&mut probed.closed));
+    let mut found = preflight::cluster_findings(&request.cluster, &probed.facts, &closed, &reach);
+    found.retain(|finding| finding.severity != Severity::Note);
+    findings.extend(ignoring(found, &request.ignore));
+    if probed.failures.is_empty() {
+        return check(findings, &environment.events);
+    }
+    // A cluster with a host missing is not what was asked for.
+    let mut failures = std::mem::take(&mut probed.failures);
+    failures.extend(findings.into_iter().filter(Finding::is_refusal).map(Failure::from));
+    Err(Stop::Failures(failures))
+}
+
+/// Everything up to the plan. Nothing is changed.
 async fn prepare(request: &CreateRequest, mut probed: Probed, environment: &Environment) -> Result<Prepared, Stop> {
     let cluster = &request.cluster;
-    let reach = reach(cluster, &probed).await;
-    let mut findings = preflight::cluster_findings(cluster, &probed.facts, &reach);
-    findings.retain(|finding| finding.severity != Severity::Note);
-    let findings = ignoring(findings, &request.ignore);
-    if !probed.failures.is_empty() {
-        // A cluster with a host missing is not what was asked for.
-        let mut failures = std::mem::take(&mut probed.failures);
-        failures.extend(findings.into_iter().filter(Finding::is_refusal).map(Failure::from));
-        return Err(Stop::Failures(failures));
-    }
-    check(findings, &environment.events)?;
+    look(request, &mut probed, environment).await?;
     let platforms = probed.facts.values().filter_map(|facts| facts.platform().ok()).collect();
     let sourced = Sourced::open(&request.sourcing, environment).await?;
     let needs = Needs::of(cluster, probed.server_memory(cluster), &sourced, environment).await?;

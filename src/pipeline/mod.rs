@@ -26,10 +26,10 @@ use futures_util::future::join_all;
 
 use crate::cluster::Cluster;
 use crate::economy::Recompress;
-use crate::host::{Facts, Finding, Host, HostName, Severity};
+use crate::host::{Facts, Finding, Host, HostName, MachineFacts, Severity};
 use crate::oci::Platform;
 use crate::plan::{Events, Failure, Progress, Ways};
-use crate::probe::{Fleet, probe};
+use crate::probe::{Closed, Connection, Fleet, reach};
 use crate::records::Records;
 use crate::{registry, ssh};
 
@@ -88,15 +88,30 @@ impl From<Failure> for Stop {
     }
 }
 
+/// A host that answers; or what it is, and why its engine cannot be used.
+type Opened = Result<(Connection, Facts), (MachineFacts, Finding)>;
+
 /// Hosts that answered, and what became of the others.
 #[derive(Debug, Default)]
 struct Probed {
     fleet: Fleet,
     facts: BTreeMap<HostName, Facts>,
+    /// Hosts whose engine cannot be used, and what stands in the way.
+    closed: BTreeMap<HostName, (MachineFacts, Finding)>,
     failures: Vec<Failure>,
 }
 
 impl Probed {
+    fn add(&mut self, host: &HostName, opened: Opened) {
+        match opened {
+            Ok((connection, facts)) => {
+                self.fleet.insert(host.clone(), connection);
+                self.facts.insert(host.clone(), facts);
+            }
+            Err(closed) => drop(self.closed.insert(host.clone(), closed)),
+        }
+    }
+
     /// The platforms of all hosts; the failures where some of them could not be asked or cannot be served.
     fn platforms(&self) -> Result<BTreeSet<Platform>, Vec<Failure>> {
         let mut failures = self.failures.clone();
@@ -117,27 +132,38 @@ impl Probed {
     }
 }
 
-/// Connects to all hosts at once; an interrupt ends it.
+/// Connects to all hosts at once; an interrupt ends it. An engine that cannot be used is a failure.
 async fn connect(hosts: &[Host], environment: &Environment) -> Result<Probed, Stop> {
+    let mut probed = meet(hosts, environment).await?;
+    let closed = std::mem::take(&mut probed.closed);
+    probed.failures.extend(closed.into_values().map(|(_, finding)| finding.into()));
+    Ok(probed)
+}
+
+/// Connects to all hosts at once; an interrupt ends it.
+async fn meet(hosts: &[Host], environment: &Environment) -> Result<Probed, Stop> {
     let one = async |host: &Host| {
         environment.events.on(&host.name, Progress::Started { what: "connecting".into() });
-        let result = probe(host, &environment.ssh).await;
-        if let Err(failure) = &result {
-            environment.events.on(&host.name, Progress::Failed { why: failure.message.clone() });
+        let failed = |why: &str| environment.events.on(&host.name, Progress::Failed { why: why.into() });
+        let reached = reach(host, &environment.ssh).await.inspect_err(|failure| failed(&failure.message))?;
+        match reached.open().await {
+            Ok(opened) => Ok(Ok(opened)),
+            Err(closed) => {
+                let Closed { reached, finding } = *closed;
+                failed(&finding.message);
+                reached.session.close().await;
+                Ok(Err((reached.machine, finding)))
+            }
         }
-        (host.name.clone(), result)
     };
     let mut probed = Probed::default();
     let results = tokio::select! {
         results = join_all(hosts.iter().map(one)) => results,
         () = environment.interrupt.raised() => return Err(Stop::Interrupted(Vec::new())),
     };
-    for (name, result) in results {
+    for (host, result) in hosts.iter().zip(results) {
         match result {
-            Ok((connection, facts)) => {
-                probed.fleet.insert(name.clone(), connection);
-                probed.facts.insert(name, facts);
-            }
+            Ok(opened) => probed.add(&host.name, opened),
             Err(failure) => probed.failures.push(failure),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::host::CLOCK_TOLERANCE;
+use super::machine::CLOCK_TOLERANCE;
 use crate::cluster::{API_PORT, Cluster, Role};
 use crate::host::{Answer, Facts, Finding, HostName, Reach, Severity, Target, rules};
 

@@ -81,6 +81,11 @@ scenario! {
             let ran = check(&["h4"], &[]).exits(0);
             assert_eq!(found(&ran, "h4"), set(&["warn iptables"]));
             assert!(ran.stdout.contains("its iptables is 1.8.2"), "{}", ran.all());
+            // What is wrong with a machine is found although its engine cannot be used.
+            assert_eq!(found(&check(&["guest@h4"], &[]).exits(3), "h4"), set(&["refuse engine-denied", "warn iptables"]));
+            let create = ["cluster", "create", "home", "--server", "h1", "--agent", "guest@h4", "--ignore", "engine-denied"];
+            let ran = Home::new().k3arm(&create).exits(3).tells("its iptables is 1.8.2").tells("nothing was changed");
+            assert!(ran.error("h4: ").contains("[engine-denied]"), "{}", ran.all());
         }
         let _full = small_disk(&lab, "h4");
         assert_eq!(found(&check(&["h4"], &[]).exits(0), "h4"), set(&["warn disk-low"]));
