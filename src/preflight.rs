@@ -10,7 +10,7 @@ mod machine;
 
 use std::collections::BTreeMap;
 
-use crate::cluster::{Cluster, ClusterName, LEFT_OUT, Role};
+use crate::cluster::{self, Cluster, ClusterName, Role};
 use crate::host::{Facts, Finding, HostName, MachineFacts, Reach, rules};
 
 pub use fleet::{Targets, fleet_findings, targets};
@@ -77,23 +77,13 @@ pub fn cluster_findings(
     findings
 }
 
-/// What the profile costs the user, for the plan: the parts that it leaves out, unless the user's flags bring them back.
+/// What the profile costs the user, for the plan: what it leaves out, unless the user's flags bring it back.
 pub fn profile_notes(cluster: &Cluster, memory: u64) -> Vec<Finding> {
     let profile = cluster.k3s.profile.for_memory(memory);
-    let config = cluster.k3s.server_config(memory);
-    let is_off = |flag: &str| config.get(flag).and_then(serde_json::Value::as_bool) == Some(true);
-    let disabled = config.get("disable").and_then(serde_json::Value::as_array);
-    let is_disabled = |part: &str| disabled.is_some_and(|parts| parts.iter().any(|name| name == part));
-    let mut costs: Vec<&str> = LEFT_OUT.iter().filter(|(part, _)| is_disabled(part)).map(|(_, cost)| *cost).collect();
-    if is_off("disable-network-policy") {
-        costs.push("NetworkPolicy is not enforced");
-    }
-    if is_off("disable-helm-controller") {
-        costs.push("no HelmChart resources");
-    }
-    if profile.has_parts() || costs.is_empty() {
+    let missed = cluster::missed(&cluster.k3s, memory);
+    if profile.has_parts() || missed.is_empty() {
         return Vec::new();
     }
-    let (mib, costs) = (memory >> 20, costs.join(", "));
-    vec![rules::PROFILE.overall(format!("profile {profile}, for the server's {mib} MiB: {costs}"))]
+    let (mib, missed) = (memory >> 20, missed.join(", "));
+    vec![rules::PROFILE.overall(format!("profile {profile}, for the server's {mib} MiB: {missed}"))]
 }

@@ -39,6 +39,11 @@ struct Line {
     images: BTreeMap<Component, Reference>,
 }
 
+/// What a cluster's user does without, where the profile or its flags leave parts of k3s out.
+pub fn missed(k3s: &K3s, server_memory: u64) -> Vec<&'static str> {
+    Parts::of(k3s, server_memory).missed()
+}
+
 /// All images that a release of k3s may start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReleaseImages {

@@ -1,10 +1,11 @@
 //! The `config.yaml` that a node gets: what k3arm needs, what the profile chooses, and the user's flags over both.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use serde_json::{Map, Value, json};
 
-use super::{Identity, K3s, NodeName, Release, Role};
+use super::{Identity, K3s, NodeName, Profile, Release, Role};
 
 /// Where k3s looks for its settings.
 pub const CONFIG_PATH: &str = "/etc/rancher/k3s/config.yaml";
@@ -83,8 +84,8 @@ impl NodeSettings<'_> {
         if self.role == Role::Server {
             insert_list(&mut config, "kube-controller-manager-arg", &profile.controller_manager_args(self.release));
         }
-        insert_list(&mut config, "kubelet-arg", &self.kubelet_args(profile.kubelet_args()));
-        self.k3s.config.iter().for_each(|(flag, value)| merge(&mut config, flag, value, self.role));
+        insert_list(&mut config, "kubelet-arg", &self.kubelet_args(profile));
+        self.k3s.merge_into(&mut config, self.role);
         config
     }
 
@@ -104,11 +105,16 @@ impl NodeSettings<'_> {
         config.iter().map(|(flag, value)| format!("{}: {value}\n", json!(flag))).collect()
     }
 
-    /// From 1.35 the kubelet ends on the legacy hierarchy unless it is told not to.
-    fn kubelet_args(&self, mut args: Vec<String>) -> Vec<String> {
-        if self.withheld > 0 {
-            // The kubelet sees all of the machine's memory: what the node's container may not have is not to be given to pods.
-            args.push(format!("{RESERVED}=memory={}Ki", self.withheld.div_ceil(1024)));
+    /// The kubelet sees all of the machine's memory: what the node's container may not have is not to be given to pods, nor what
+    /// k3s takes. From 1.35 it ends on the legacy hierarchy unless it is told not to.
+    fn kubelet_args(&self, profile: Profile) -> Vec<String> {
+        let mut args = profile.kubelet_args();
+        if self.withheld > 0 || profile.reserves() {
+            // By a limit, not by the memory of the machine, of which the next kernel tells a little more or less.
+            let most = if self.withheld > 0 { self.memory.saturating_sub(LEAST_FOR_PODS) } else { u64::MAX };
+            let taken = profile.taken_by_k3s(self.role).min(most);
+            let reserved = self.withheld.saturating_add(taken);
+            args.push(format!("{RESERVED}=memory={}Ki", reserved.div_ceil(1024)));
         }
         if self.legacy_cgroup && self.release.is_none_or(|release| release.minor() >= (1, 35)) {
             args.push("fail-cgroupv1=false".into());
@@ -121,9 +127,30 @@ impl K3s {
     /// The flags of a server with so many bytes of memory, the profile's and the user's together.
     pub fn server_config(&self, memory: u64) -> Map<String, Value> {
         let mut config = self.profile.for_memory(memory).server_config();
-        self.config.iter().for_each(|(flag, value)| merge(&mut config, flag, value, Role::Server));
+        self.merge_into(&mut config, Role::Server);
         config
     }
+
+    fn merge_into(&self, config: &mut Map<String, Value>, role: Role) {
+        self.config.iter().for_each(|(flag, value)| merge(config, flag, value, role));
+        // Traefik is a chart: whoever wants it back needs what installs charts.
+        if role == Role::Server && !self.config.contains_key(CHARTS) && !disabled(config).contains("traefik") {
+            config.remove(CHARTS);
+        }
+    }
+}
+
+/// Bytes below a limit that are never reserved: the kubelet ends where it has to reserve more than there is, its own threshold of 100 MiB
+/// included, and DNS asks for 70 MiB.
+const LEAST_FOR_PODS: u64 = 180 << 20;
+
+/// The flag that leaves out what installs charts.
+const CHARTS: &str = "disable-helm-controller";
+
+/// The parts that a server is told to leave out.
+pub(super) fn disabled(config: &Map<String, Value>) -> BTreeSet<String> {
+    let parts = super::flags::items(config, "disable");
+    parts.iter().flat_map(|item| item.split(',')).map(|part| part.trim().to_string()).collect()
 }
 
 fn insert_list(config: &mut Map<String, Value>, flag: &str, items: &[String]) {
@@ -229,6 +256,11 @@ mod tests {
         assert_eq!(disabled(json!({"disable": ["traefik"]})), json!(["traefik"]));
         assert_eq!(disabled(json!({"disable": []})), json!([]));
         assert!(disabled(json!({"disable+": ["coredns"]})).as_array().unwrap().contains(&json!("traefik")));
+        let charts = |config| settings(&with(config), Role::Server).get(CHARTS).cloned();
+        assert_eq!(charts(json!({})), Some(json!(true)));
+        assert_eq!(charts(json!({"disable": ["servicelb"]})), None, "Traefik is one");
+        assert_eq!(charts(json!({"disable": "servicelb, traefik"})), Some(json!(true)));
+        assert_eq!(charts(json!({"disable": [], CHARTS: true})), Some(json!(true)), "the user's own word");
     }
 
     #[test]
@@ -236,7 +268,24 @@ mod tests {
         let k3s = with(json!({}));
         let config = NodeSettings { withheld: (100 << 20) + 1, ..node_settings(&k3s, Role::Agent) }.config();
         let args = config["kubelet-arg"].as_array().unwrap();
-        assert!(args.contains(&json!("system-reserved=memory=102401Ki")), "{args:?}");
+        assert!(args.contains(&json!(format!("system-reserved=memory={}Ki", 102_401 + (60 << 10)))), "{args:?}");
+        for (all, memory) in [(466, 466), (466, 300), (466, 250), (466, 100), (8000, 200)] {
+            let (memory, withheld) = (memory << 20, (all - memory) << 20);
+            let tiny = K3s { profile: Profile::Tiny, ..K3s::default() };
+            let config = NodeSettings { memory, withheld, ..node_settings(&tiny, Role::Server) }.config();
+            let args = config["kubelet-arg"].as_array().unwrap();
+            let reserved = args.iter().find_map(|arg| arg.as_str()?.strip_prefix("system-reserved=memory=")).unwrap();
+            let reserved: u64 = reserved.strip_suffix("Ki").unwrap().parse().unwrap();
+            assert!((reserved << 10) + (100 << 20) <= all << 20, "the kubelet ends: {memory} of {all}");
+        }
+        let full = K3s { profile: Profile::Full, ..K3s::default() };
+        assert!(
+            !settings(&full, Role::Server).contains_key("kubelet-arg")
+                || !settings(&full, Role::Server)["kubelet-arg"].to_string().contains(RESERVED),
+            "k3s' own defaults"
+        );
+        let limited = NodeSettings { withheld: 100 << 20, ..node_settings(&full, Role::Server) }.config();
+        assert!(limited["kubelet-arg"].to_string().contains("system-reserved=memory=532480Ki"), "{limited:?}");
     }
 
     #[test]
@@ -260,10 +309,10 @@ mod tests {
             let args = config["kubelet-arg"].as_array().unwrap();
             args.iter().filter_map(Value::as_str).filter(|arg| arg.starts_with(RESERVED)).collect::<Vec<_>>().join(" ")
         };
-        assert_eq!(reserved("system-reserved=cpu=100m"), "system-reserved=cpu=100m,memory=102400Ki");
+        assert_eq!(reserved("system-reserved=cpu=100m"), "system-reserved=cpu=100m,memory=163840Ki");
         assert_eq!(reserved("system-reserved=cpu=100m, memory=1Gi"), "system-reserved=cpu=100m,memory=1Gi");
         assert_eq!(reserved("system-reserved=memory=1Gi"), "system-reserved=memory=1Gi");
-        assert_eq!(reserved("max-pods=20"), "system-reserved=memory=102400Ki");
+        assert_eq!(reserved("max-pods=20"), "system-reserved=memory=163840Ki");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //!
 //! Source: `pkg/cli/cmds` of k3s 1.36.
 
+use serde_json::{Map, Value};
+
 use super::Role;
 
 /// What `k3s agent` takes.
@@ -204,6 +206,24 @@ pub fn is_for(role: Role, flag: &str) -> bool {
     match role {
         Role::Server => SERVER.contains(&name) || !AGENT.contains(&name),
         Role::Agent => AGENT.contains(&name),
+    }
+}
+
+/// A flag's items in a configuration, with those of `flag+`.
+pub(super) fn items(config: &Map<String, Value>, flag: &str) -> Vec<String> {
+    let added = format!("{flag}+");
+    let values = [flag, &added].into_iter().filter_map(|flag| config.get(flag));
+    let all = values.flat_map(|value| value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice));
+    all.filter_map(Value::as_str).map(Into::into).collect()
+}
+
+/// Whether a flag is set, as Go reads one.
+pub(super) fn is_true(config: &Map<String, Value>, flag: &str) -> bool {
+    match config.get(flag) {
+        Some(Value::Bool(set)) => *set,
+        Some(Value::Number(number)) => number.as_u64() == Some(1),
+        Some(Value::String(text)) => matches!(text.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"),
+        _ => false,
     }
 }
 

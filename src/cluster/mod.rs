@@ -19,7 +19,7 @@ mod release;
 mod secret;
 mod source;
 
-pub use catalogue::{Component, Origin, ReleaseImages, SystemImages, UnknownRelease};
+pub use catalogue::{Component, Origin, ReleaseImages, SystemImages, UnknownRelease, missed};
 pub use config::{API_PORT, CONFIG_PATH, NodeSettings, OWNED_FLAGS};
 pub use container::{ContainerSpec, NodeFile};
 pub use definition::{Cluster, K3s, Member, MembersError, Role};
@@ -27,7 +27,7 @@ pub use diagnosis::{Cause, Certainty, diagnose, relevant};
 pub use file::{Fault, FileError, schema};
 pub use identity::{Identity, IdentityError};
 pub use name::{ClusterName, NameError, NodeName};
-pub use profile::{LEFT_OUT, Profile};
+pub use profile::Profile;
 pub use quantity::{Quantity, QuantityError};
 pub use release::{Release, ReleaseError, Selector};
 pub use secret::Secret;

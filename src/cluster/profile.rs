@@ -15,7 +15,7 @@
 //! MiB: 248 with 128 left at `GOGC` 25; 228 with 147 left at 15 and without the spared controller; 226 to 230 with 148 left with small
 //! stacks, too (238 with 137 left at 25), and 222 to 226 with 150 to 153 left with one arena. Huge pages do not count there: a kernel
 //! gives none below 512 MiB. No watch cache took 7 more, not less. An agent of 512 MiB with `tiny` and a small pod: 56 with 321 left; k3s
-//! itself holds 28 of it, its containerd 24, the shim 5.
+//! itself holds 28 of it, its containerd 24, the shim 5. With all parts and their pods, `standard` 382 and k3s' defaults 486 on 2 GiB.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -23,7 +23,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::Release;
+use super::{Release, Role};
 
 /// A memory profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -53,13 +53,8 @@ const SMALL_STACKS: &str = "adaptivestackstart=0";
 /// SQLite's memory in one place and not in one for each thread, where k3s was built with glibc; musl knows no such places.
 const ONE_ARENA: (&str, &str) = ("MALLOC_ARENA_MAX", "1");
 
-/// Parts of k3s that `small` and `tiny` leave out, and what the user then does without.
-pub const LEFT_OUT: [(&str, &str); 4] = [
-    ("traefik", "no Ingress controller"),
-    ("servicelb", "no LoadBalancer services"),
-    ("metrics-server", "no `kubectl top`"),
-    ("local-storage", "no default StorageClass"),
-];
+/// Parts of k3s that `small` and `tiny` leave out.
+const LEFT_OUT: [&str; 4] = ["traefik", "servicelb", "metrics-server", "local-storage"];
 
 impl Profile {
     /// The profile for a machine with this many bytes of memory; all but [`Profile::Auto`] are themselves.
@@ -74,10 +69,12 @@ impl Profile {
     }
 
     /// For k3s, the containerd it starts and its shims: the pages of Go's heap, how hard the garbage collector works, and from where on
-    /// it does all it can.
-    pub fn environment(self) -> BTreeMap<String, String> {
+    /// it does all it can. `limit` is how many bytes of memory the node may have, where it is given a limit.
+    pub fn environment(self, limit: Option<u64>) -> BTreeMap<String, String> {
+        // Below a lower limit than usual the kernel must not be the first to notice.
+        let ceiling = format!("{}MiB", limit.map_or(280, |limit| (limit / 8 * 5 / MIB).min(280)));
         let variables: &[(&str, &str)] = match self {
-            Self::Tiny => &[("GODEBUG", SMALL_STACKS), ("GOGC", "15"), ("GOMEMLIMIT", "280MiB"), ONE_ARENA],
+            Self::Tiny => &[("GODEBUG", SMALL_STACKS), ("GOGC", "15"), ("GOMEMLIMIT", &ceiling), ONE_ARENA],
             Self::Small => &[("GODEBUG", SMALL_PAGES), ("GOGC", "25"), ONE_ARENA],
             Self::Standard => &[("GODEBUG", SMALL_PAGES), ("GOGC", "50")],
             Self::Auto | Self::Full => &[],
@@ -85,7 +82,7 @@ impl Profile {
         variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
     }
 
-    /// Whether the parts of [`LEFT_OUT`] run.
+    /// Whether all parts of k3s run.
     pub fn has_parts(self) -> bool {
         !matches!(self, Self::Tiny | Self::Small)
     }
@@ -94,7 +91,7 @@ impl Profile {
     pub fn server_config(self) -> Map<String, Value> {
         let mut config = Map::new();
         if !self.has_parts() {
-            config.insert("disable".into(), LEFT_OUT.iter().map(|(part, _)| *part).collect());
+            config.insert("disable".into(), json!(LEFT_OUT));
             config.insert("disable-helm-controller".into(), json!(true));
             config.insert("disable-cloud-controller".into(), json!(true));
             config.insert("disable-network-policy".into(), json!(true));
@@ -112,6 +109,23 @@ impl Profile {
         let controllers =
             "*,tokencleaner,-service,-route,-cloud-node-lifecycle,-validatingadmissionpolicy-status-controller";
         (!self.has_parts() && is_known).then(|| format!("controllers={controllers}")).into_iter().collect()
+    }
+
+    /// About how many bytes of memory k3s itself and its containerd take, without any pod.
+    pub fn taken_by_k3s(self, role: Role) -> u64 {
+        let mib = match (role, self) {
+            (Role::Agent, _) => 60,
+            (Role::Server, Self::Tiny) => 200,
+            (Role::Server, Self::Small) => 240,
+            (Role::Server, Self::Standard) => 320,
+            (Role::Server, Self::Auto | Self::Full) => 420,
+        };
+        mib * MIB
+    }
+
+    /// Whether pods are not given what k3s itself takes; by itself it reserves nothing.
+    pub fn reserves(self) -> bool {
+        !matches!(self, Self::Auto | Self::Full)
     }
 
     /// kubelet settings of every node; k3s drops the kubelet's own memory threshold, so it is set again.
@@ -157,6 +171,12 @@ mod tests {
             assert_eq!(Profile::Auto.for_memory(mib * MIB), profile);
         }
         assert_eq!(Profile::Full.for_memory(0), Profile::Full);
+    }
+
+    #[test]
+    fn the_heaps_ceiling_is_below_the_nodes_limit() {
+        let ceiling = |limit: Option<u64>| Profile::Tiny.environment(limit)["GOMEMLIMIT"].clone();
+        assert_eq!([None, Some(512 * MIB), Some(320 * MIB)].map(ceiling), ["280MiB", "280MiB", "200MiB"]);
     }
 
     #[test]

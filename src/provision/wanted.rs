@@ -127,13 +127,12 @@ impl Wanted {
     pub fn spec(&self, node: &WantedNode) -> String {
         // The user set what the node may have; what is left of the machine is a little more or less with every kernel.
         let config = NodeSettings { withheld: 0, ..self.settings(node) }.config();
-        let memory = (node.withheld > 0).then_some(node.memory);
-        spec_hash(&json!([config, memory, self.environment(node), node.image.image.manifest.digest]))
+        spec_hash(&json!([config, node.limit(), self.environment(node), node.image.image.manifest.digest]))
     }
 
     fn environment(&self, node: &WantedNode) -> BTreeMap<String, String> {
         let profile = self.k3s.profile.for_memory(node.memory);
-        let mut environment = profile.environment();
+        let mut environment = profile.environment(node.limit());
         environment.extend(self.k3s.environment.clone());
         environment
     }
@@ -165,7 +164,7 @@ impl Wanted {
             environment: self.environment(node),
             labels: self.labels(node, identity),
             volumes: volumes.into_iter().chain([images]).collect(),
-            memory: (node.withheld > 0).then_some(node.memory),
+            memory: node.limit(),
             read_only_binds: vec!["/lib/modules".into()],
             name,
         };
@@ -196,6 +195,11 @@ fn authority(identity: &Identity) -> Vec<NodeFile> {
 }
 
 impl WantedNode {
+    /// Bytes of memory that its container is limited to.
+    fn limit(&self) -> Option<u64> {
+        (self.withheld > 0).then_some(self.memory)
+    }
+
     fn new(cluster: &ClusterName, member: &Member, facts: &Facts, images: &NodeImages) -> Result<Self, Box<Finding>> {
         let (address, interface) = member.reached_at(cluster, facts).ok_or_else(|| no_address(member))?;
         let name = match &member.node_name {

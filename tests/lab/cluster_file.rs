@@ -71,9 +71,9 @@ scenario! {
         let config = |host: &crate::host::Host, node: &str| {
             host.sh(&format!("cat {}", host.volume_path(&format!("k3arm-file-{node}-etc"), "k3s/config.yaml")))
         };
-        let reserved = format!("system-reserved=memory={}Ki", (1024 - 400) << 10);
-        assert!(config(agent, "two").contains(&reserved), "{}", config(agent, "two"));
-        assert!(!config(server, "one").contains("system-reserved"));
+        let reserved = |mib: u32| format!("system-reserved=memory={}Ki", mib << 10);
+        assert!(config(agent, "two").contains(&reserved(1024 - 400 + 60)), "{}", config(agent, "two"));
+        assert!(config(server, "one").contains(&reserved(200)), "what k3s itself takes: {}", config(server, "one"));
         assert!(config(server, "one").contains(r#""disable": ["traefik"]"#), "{}", config(server, "one"));
         assert!(server.inspect("k3arm-file-one", "{{json .Config.Env}}").contains(r#""GOGC=33""#));
         create(&home, &text, &[]).exits(0).tells("nothing was changed");

@@ -8,6 +8,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::super::K3s;
+use super::super::config::disabled;
+use super::super::flags::{is_true, items};
 use crate::oci::Reference;
 
 /// A part of k3s that comes as an image.
@@ -74,6 +76,7 @@ pub(super) struct Parts {
     /// Items of `disable`.
     disabled: BTreeSet<String>,
     helm_controller: bool,
+    network_policies: bool,
     /// `system-default-registry`.
     registry: Option<String>,
     /// `pause-image`.
@@ -96,14 +99,28 @@ impl Parts {
         };
         let helm_job = items(&flags, "helm-controller-arg").iter().rev().find_map(of_argument);
         Self {
-            disabled: items(&flags, "disable").iter().flat_map(|item| item.split(',')).map(trimmed).collect(),
+            disabled: disabled(&flags),
             helm_controller: !is_true(&flags, "disable-helm-controller"),
+            network_policies: !is_true(&flags, "disable-network-policy"),
             pause: text(&flags, "pause-image").map(|image| ("pause-image", pause(image, registry.as_deref()))),
             helm_job: helm_job.or_else(|| Some(("helm-job-image", text(&flags, "helm-job-image")?))),
             registry,
             has_all: profile.has_parts(),
             server_runs_pods: !is_true(&flags, "disable-agent"),
         }
+    }
+
+    /// What the user does without, of what k3s does by its own defaults.
+    pub(super) fn missed(&self) -> Vec<&'static str> {
+        let parts = [
+            (self.starts(Component::Traefik), "no Ingress controller"),
+            (self.starts(Component::KlipperLb), "no LoadBalancer services"),
+            (self.starts(Component::MetricsServer), "no `kubectl top`"),
+            (self.starts(Component::LocalPathProvisioner), "no default StorageClass"),
+            (self.network_policies, "NetworkPolicy is not enforced"),
+            (self.helm_controller, "no HelmChart resources"),
+        ];
+        parts.into_iter().filter(|(is_there, _)| !is_there).map(|(_, missed)| missed).collect()
     }
 
     /// Whether the cluster starts the component. `disable-cloud-controller` alone leaves the load balancer running: k3s then
@@ -148,28 +165,6 @@ fn pause(image: String, registry: Option<&str>) -> String {
     }
 }
 
-fn trimmed(item: &str) -> String {
-    item.trim().to_string()
-}
-
-/// A flag's items, with those of `flag+`.
-fn items(flags: &Map<String, Value>, flag: &str) -> Vec<String> {
-    let added = format!("{flag}+");
-    let values = [flag, &added].into_iter().filter_map(|flag| flags.get(flag));
-    let all = values.flat_map(|value| value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice));
-    all.filter_map(Value::as_str).map(Into::into).collect()
-}
-
 fn text(flags: &Map<String, Value>, flag: &str) -> Option<String> {
     flags.get(flag)?.as_str().filter(|text| !text.is_empty()).map(Into::into)
-}
-
-/// As Go reads a boolean flag.
-fn is_true(flags: &Map<String, Value>, flag: &str) -> bool {
-    match flags.get(flag) {
-        Some(Value::Bool(set)) => *set,
-        Some(Value::Number(number)) => number.as_u64() == Some(1),
-        Some(Value::String(text)) => matches!(text.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"),
-        _ => false,
-    }
 }

@@ -93,7 +93,31 @@ fn the_profile_decides_by_the_servers_memory() {
     let dns_off = k3s(Profile::Tiny, json!({"disable+": "coredns"}));
     assert_eq!(started(&images, &dns_off, GIB), ["pause"], "the user's items and the profile's");
     let only = k3s(Profile::Tiny, json!({"disable": ["coredns", "metrics-server", "local-storage"]}));
-    assert_eq!(started(&images, &only, GIB), ["klipper-lb", "pause"], "the user's list alone");
+    assert_eq!(
+        started(&images, &only, GIB),
+        ["klipper-helm", "klipper-lb", "library-traefik", "pause"],
+        "the user's list alone, and what installs charts"
+    );
+    let no_charts = k3s(Profile::Tiny, json!({"disable": ["coredns"], "disable-helm-controller": true}));
+    assert!(!started(&images, &no_charts, GIB).contains(&"library-traefik".to_string()), "the user's own word");
+}
+
+#[test]
+fn what_the_user_does_without_is_told_by_what_is_started() {
+    let missed = |config| missed(&k3s(Profile::Small, config), GIB);
+    let all = [
+        "no Ingress controller",
+        "no LoadBalancer services",
+        "no `kubectl top`",
+        "no default StorageClass",
+        "NetworkPolicy is not enforced",
+        "no HelmChart resources",
+    ];
+    assert_eq!(missed(json!({})), all);
+    assert_eq!(missed(json!({"disable": []})), all[4..5]);
+    assert_eq!(missed(json!({"disable": "traefik, servicelb"})), [all[0], all[1], all[4], all[5]]);
+    assert_eq!(missed(json!({"disable": [], "disable-helm-controller": true})), [all[0], all[4], all[5]]);
+    assert_eq!(missed(json!({"disable-network-policy": false})), [all[0], all[1], all[2], all[3], all[5]]);
 }
 
 #[test]
