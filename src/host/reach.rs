@@ -54,7 +54,7 @@ pub struct Target {
     pub udp: bool,
 }
 
-/// A script for [`parse_reach`] that tries ports, all at once, for about two seconds. It needs bash or nc on the host, and says
+/// A script for [`parse_reach`] that tries ports, all at once, for five seconds at most. It needs bash or nc on the host, and says
 /// nothing where there is neither.
 pub fn reach_script(targets: &[Target]) -> String {
     let words: Vec<String> = targets
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn answers_are_read() {
         let read = |lines: &str| {
-            parse_reach(&HostName::new("pi1"), &targets(), &format!("hello\n{BEGIN}\n{lines}end\n"))
+            parse_reach(&HostName::new("pi1"), &targets(), &format!("hello\n\x1b]0;pi1\x07{BEGIN}\n{lines}end\n"))
                 .map(|found| found.iter().map(|reach| (reach.port, reach.answer)).collect::<Vec<_>>())
         };
         let good = "reach=tcp:10.0.0.12:6443 refused\nreach=udp:10.0.0.12:8472 silent\n";

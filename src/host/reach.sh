@@ -41,15 +41,19 @@ if command -v bash >/dev/null 2>&1; then
         case $said in *"=$target "*) ;; *) echo "reach=$target silent" ;; esac
     done
 elif command -v nc >/dev/null 2>&1; then
-    for target in $targets; do
-        place=${target#*:}
-        case $target in tcp:*) ;; *) continue ;; esac
-        words=$(nc -w 3 "${place%:*}" "${place#*:}" 2>&1 </dev/null) && { echo "reach=$target open"; continue; }
-        case $words in
-            *efused*) echo "reach=$target refused" ;;
-            *unreachable* | *"o route"* | *rohibited*) echo "reach=$target unreachable" ;;
-            *) echo "reach=$target silent" ;;
+    tcp() {
+        words=$(timeout 5 nc -w 3 "${1%:*}" "${1#*:}" 2>&1 </dev/null)
+        # Ended by timeout: it was connected, and the other side says nothing.
+        case $?-$words in
+            0-* | 124-* | 143-*) echo "reach=tcp:$1 open" ;;
+            *efused*) echo "reach=tcp:$1 refused" ;;
+            *unreachable* | *"o route"* | *rohibited*) echo "reach=tcp:$1 unreachable" ;;
+            *) echo "reach=tcp:$1 silent" ;;
         esac
+    }
+    for target in $targets; do
+        case $target in tcp:*) tcp "${target#*:}" & ;; esac
     done
+    wait
 fi
 echo end

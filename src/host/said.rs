@@ -36,7 +36,8 @@ pub(super) struct Said<'a>(BTreeMap<&'a str, Vec<&'a str>>);
 
 impl<'a> Said<'a> {
     pub(super) fn read(begin: &str, output: &'a str) -> Result<Self, ParseError> {
-        let mut lines = output.lines().skip_while(|line| *line != begin);
+        // What start-up files of the login print may lack its own end of the line.
+        let mut lines = output.lines().skip_while(|line| !line.ends_with(begin));
         lines.next().ok_or(ParseError::Cut("its beginning"))?;
         let mut said: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for (count, line) in lines.enumerate() {
