@@ -9,6 +9,7 @@ mod fleet;
 mod machine;
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 use crate::cluster::{self, Cluster, ClusterName, Role};
 use crate::host::{Facts, Finding, HostName, MachineFacts, Reach, rules};
@@ -24,6 +25,8 @@ pub struct Purpose<'a> {
     pub role: Option<Role>,
     /// Bytes of memory that the node may have, where it is given a limit.
     pub memory: Option<u64>,
+    /// Under which address the others are to reach the node, where the user said.
+    pub address: Option<Ipv4Addr>,
     /// Pods on different hosts reach each other without vxlan.
     pub without_vxlan: bool,
 }
@@ -55,15 +58,14 @@ pub fn cluster_findings(
     reach: &[Reach],
 ) -> Vec<Finding> {
     let mut findings = flags::findings(cluster);
-    let backend = cluster.k3s.config.get("flannel-backend");
-    let without_vxlan = backend.is_some_and(|backend| backend.as_str() != Some("vxlan"));
     for member in &cluster.members {
         let host = &member.host.name;
         let purpose = Purpose {
             cluster: Some(&cluster.name),
             role: Some(member.role),
             memory: member.memory.map(|limit| limit.0),
-            without_vxlan,
+            address: member.address,
+            without_vxlan: !uses_vxlan(cluster),
         };
         match (fleet.get(host), closed.get(host)) {
             (Some(facts), _) => findings.extend(node_findings(host, facts, purpose)),
@@ -71,10 +73,14 @@ pub fn cluster_findings(
             (None, None) => {}
         }
     }
-    findings.extend(fleet_findings(fleet, reach));
-    // The nodes may have names of their own: where they are equal, that is found when they are chosen.
-    findings.retain(|finding| finding.code != rules::SAME_HOSTNAME.code);
+    findings.extend(fleet_findings(Some(cluster), fleet, reach));
     findings
+}
+
+/// Pods on different hosts reach each other by vxlan.
+fn uses_vxlan(cluster: &Cluster) -> bool {
+    let backend = cluster.k3s.config.get("flannel-backend");
+    backend.is_none_or(|backend| backend.as_str() == Some("vxlan"))
 }
 
 /// What the profile costs the user, for the plan: what it leaves out, unless the user's flags bring it back.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::host::{Facts, Finding, HostName, rules};
+use crate::host::{DiskFacts, Facts, Finding, HostName, rules};
 use crate::oci::{Digest, PinnedImage, Platform, chain_ids};
 use crate::plan::{Action, Delivery, ImageOnHost, Step, Via, Ways};
 
@@ -95,16 +95,23 @@ fn deliveries<'a>(lacking: &'a [&ImageOnHost], facts: &'a Facts, via: Via) -> im
 
 /// Hosts whose disk cannot take what the steps send them.
 pub fn findings(steps: &[Step], fleet: &BTreeMap<HostName, Facts>) -> Vec<Finding> {
-    let missing = |host: &HostName| -> u64 {
-        let sizes = steps.iter().filter(|step| step.host == *host).map(|step| step.action.travelling_bytes());
-        sizes.fold(0, u64::saturating_add)
-    };
     let finding = |(host, facts): (&HostName, &Facts)| {
-        let (free, needed) = (facts.engine.disk.free?, missing(host).saturating_mul(DISK_FACTOR));
-        let [free_mb, needed_mb] = [free, needed].map(|bytes| bytes as f64 / 1e6);
-        let root = &facts.engine.root_dir;
-        let seen = || format!("{root} has {free_mb:.0} MB free, the images need about {needed_mb:.0} MB");
-        (needed > free).then(|| rules::DISK_FULL.on(host, seen()))
+        let mut needed: BTreeMap<&str, (&DiskFacts, u64)> = BTreeMap::new();
+        for step in steps.iter().filter(|step| step.host == *host) {
+            // What waits for a node is in a volume.
+            let (dir, disk) = match step.action {
+                Action::Prewarm(_) => facts.engine.images_at(),
+                _ => (facts.engine.root_dir.as_str(), &facts.engine.disk),
+            };
+            let place = needed.entry(dir).or_insert((disk, 0));
+            place.1 = place.1.saturating_add(step.action.travelling_bytes().saturating_mul(DISK_FACTOR));
+        }
+        needed.into_iter().find_map(|(dir, (disk, needed))| {
+            let free = disk.free.filter(|free| needed > *free)?;
+            let [free_mb, needed_mb] = [free, needed].map(|bytes| bytes as f64 / 1e6);
+            let seen = format!("{dir} has {free_mb:.0} MB free, the images need about {needed_mb:.0} MB");
+            Some(rules::DISK_FULL.on(host, seen))
+        })
     };
     fleet.iter().filter_map(finding).collect()
 }

@@ -135,17 +135,25 @@ pub async fn boot_id(session: &Session) -> Option<String> {
     Some(output.stdout.trim().to_string()).filter(|id| !id.is_empty())
 }
 
-/// What a host gets from ports of others; what could not be tried is left out.
-pub async fn try_ports(connection: &Connection, targets: &[Target]) -> Vec<Reach> {
+/// What a host gets from ports of others.
+///
+/// # Errors
+/// The host did not end it, or answered something else.
+pub async fn try_ports(connection: &Connection, targets: &[Target]) -> Result<Vec<Reach>, Failure> {
+    let host = &connection.host.name;
     let output = connection.session.run(&reach_script(targets), None, LIMITS).await;
-    let parsed = output.ok().and_then(|output| parse_reach(&connection.host.name, targets, &output.stdout).ok());
-    parsed.unwrap_or_default()
+    let output = output.map_err(|e| Failure::new(&e, e.hint()).on(host))?;
+    parse_reach(host, targets, &output.stdout).map_err(|e| Failure::new(&e, None).on(host))
 }
 
 async fn facts(host: &Host, session: &Session, engine: &Engine, mut machine: MachineFacts) -> Result<Facts, Failure> {
     let itself = async {
         let mut facts = engine.facts().await?;
         facts.disk = disk(session, &facts.root_dir).await.unwrap_or_default();
+        if let Some(images) = &mut facts.images {
+            images.disk = disk(session, &images.dir).await.unwrap_or_default();
+        }
+        facts.images = facts.images.filter(|images| images.disk.device != facts.disk.device);
         Ok(facts)
     };
     let asked = tokio::try_join!(itself, engine.nodes(), engine.volumes(), engine.holders());

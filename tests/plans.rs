@@ -58,6 +58,7 @@ fn fleet() -> Fleet {
             storage_driver: "overlay2".into(),
             root_dir: "/var/lib/docker".into(),
             disk: k3arm::host::DiskFacts { free: Some(8 << 30), ..Default::default() },
+            images: None,
             rootless: false,
             id: format!("engine-{last}"),
         };

@@ -270,7 +270,7 @@ const PAGE: &str = "\
 
 `k3arm host check` looks for what stands against hosts, and with `-f` for flags of a cluster file, and changes nothing; `k3arm cluster create` looks for
 all of this before it begins, tells errors and warnings, and stops on errors, and `k3arm image prewarm` does so for images. `--ignore CODE` turns an error about
-hosts or flags, and `disk-full`, into a warning. `k3arm host check --explain CODE` prints one row of these tables, and `--explain all` this page.
+hosts or flags, and `disk-full`, into a warning, but `create` needs engines. `k3arm host check --explain CODE` prints one row of these tables, and `--explain all` this page.
 ";
 
 impl Prepare {

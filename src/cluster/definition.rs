@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::names::{LABEL_ADDRESS, is_node_of};
 use super::{ClusterName, NodeName, Profile, Quantity, Source};
-use crate::host::{Facts, Host, NodeFacts, NodeState};
+use crate::host::{Facts, Host, HostName, NodeFacts, NodeState};
 use crate::oci::Reference;
 
 /// A cluster as the user wants it, from the file or from arguments.
@@ -68,8 +68,7 @@ impl Member {
     /// is reached by one today, and by the other tomorrow.
     pub fn reached_at(&self, cluster: &ClusterName, facts: &Facts) -> Option<(Ipv4Addr, Option<String>)> {
         let machine = &facts.machine;
-        // flannel finds the interface of an address that was given itself.
-        let given = self.address.map(|address| (address, None));
+        let given = self.address.map(|address| (address, machine.addresses.get(&address).cloned()));
         let standing = || {
             let is_ours = |node: &&NodeFacts| node.state != NodeState::Created && is_node_of(node, cluster);
             let address = facts.nodes.iter().find(is_ours)?.labels.get(LABEL_ADDRESS)?.parse().ok()?;
@@ -117,6 +116,11 @@ impl Cluster {
     /// The member that is the server.
     pub fn server(&self) -> Option<&Member> {
         self.members.iter().find(|member| member.role == Role::Server)
+    }
+
+    /// Whose node is on a host.
+    pub fn member(&self, host: &HostName) -> Option<&Member> {
+        self.members.iter().find(|member| member.host.name == *host)
     }
 
     /// The rules that hold for files and arguments alike.

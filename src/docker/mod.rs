@@ -44,7 +44,7 @@ pub use once::{OUTPUT_LIMIT, OneShot};
 pub use pull::PullProgress;
 pub use states::ContainerStatus;
 
-use crate::host::{DiskFacts, EngineFacts, ImageStore};
+use crate::host::{DiskFacts, EngineFacts, ImagePlace, ImageStore};
 use error::Failure;
 use transport::Transport;
 
@@ -97,6 +97,7 @@ impl Engine {
             os: version.os,
             arch: version.arch,
             store: info.store(),
+            images: info.images_dir().map(|dir| ImagePlace { dir: dir.into(), disk: DiskFacts::default() }),
             storage_driver: info.driver.unwrap_or_default(),
             root_dir: info.docker_root_dir.unwrap_or_default(),
             disk: DiskFacts::default(),
@@ -185,9 +186,28 @@ struct Info {
     driver_status: Option<Vec<Vec<String>>>,
     docker_root_dir: Option<String>,
     security_options: Option<Vec<String>>,
+    containerd: Option<Containerd>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Containerd {
+    address: Option<String>,
+}
+
+/// A containerd of the system's, which Docker did not start itself, and where it keeps images unless it is told otherwise.
+const SYSTEM_CONTAINERD: &str = "/run/containerd/containerd.sock";
+const SYSTEM_CONTAINERD_ROOT: &str = "/var/lib/containerd";
+
 impl Info {
+    /// Where images are, if not in the engine's own folder. Engines before 27 do not tell which containerd they use; those that
+    /// keep images in it unasked are newer.
+    fn images_dir(&self) -> Option<&'static str> {
+        let address = self.containerd.as_ref()?.address.as_deref()?;
+        let is_systems = address.trim_start_matches("/var") == SYSTEM_CONTAINERD;
+        (is_systems && self.store() == ImageStore::Containerd).then_some(SYSTEM_CONTAINERD_ROOT)
+    }
+
     /// The containerd store names its kind of driver in `DriverStatus`.
     fn store(&self) -> ImageStore {
         let is_snapshotter = |pair: &Vec<String>| {
@@ -212,7 +232,17 @@ mod tests {
                 "SecurityOptions":["name=seccomp,profile=builtin","name=rootless"],"New":{"x":1}}"#,
         )
         .unwrap();
-        assert_eq!(info.store(), ImageStore::Containerd);
+        assert_eq!((info.store(), info.images_dir()), (ImageStore::Containerd, None));
+        let with_containerd = |status: &str, address: &str| -> Info {
+            let text =
+                format!(r#"{{"DriverStatus":[["driver-type","{status}"]],"Containerd":{{"Address":"{address}"}}}}"#);
+            serde_json::from_str(&text).unwrap()
+        };
+        let (snapshotter, system) = ("io.containerd.snapshotter.v1", "/run/containerd/containerd.sock");
+        assert_eq!(with_containerd(snapshotter, system).images_dir(), Some("/var/lib/containerd"));
+        assert_eq!(with_containerd("", system).images_dir(), None, "the classic store");
+        let its_own = "/var/run/docker/containerd/containerd.sock";
+        assert_eq!(with_containerd(snapshotter, its_own).images_dir(), None);
         assert!(info.security_options.iter().flatten().any(|option| option_is(option, "rootless")));
         let classic: Info = serde_json::from_str(r#"{"DriverStatus":[["Backing Filesystem","extfs"]]}"#).unwrap();
         assert_eq!(classic.store(), ImageStore::Classic);

@@ -201,6 +201,7 @@ fn engines_that_take_zstd_under_the_same_name() {
         storage_driver: "overlay2".into(),
         root_dir: "/var/lib/docker".into(),
         disk: Default::default(),
+        images: None,
         rootless: false,
         id: "id".into(),
     };

@@ -16,6 +16,8 @@ pub struct DiskFacts {
     pub filesystem: Option<String>,
     /// What it is on.
     pub medium: Option<Medium>,
+    /// Major and minor number of its device, as `8:1`.
+    pub device: Option<String>,
 }
 
 /// What a disk is made of.
@@ -56,7 +58,12 @@ pub fn parse_disk(output: &str) -> Result<DiskFacts, ParseError> {
         Some("disk") => Some(Medium::Disk),
         _ => None,
     };
-    Ok(DiskFacts { free: said.get("df").map(available).transpose()?, filesystem: said.text("filesystem"), medium })
+    Ok(DiskFacts {
+        free: said.get("df").map(available).transpose()?,
+        filesystem: said.text("filesystem"),
+        medium,
+        device: said.text("device"),
+    })
 }
 
 /// Of `df`'s line: file system, size, used, available, capacity, mount point; the first and the last may hold spaces.
@@ -91,7 +98,8 @@ mod tests {
 
     #[test]
     fn a_card_is_told_from_other_disks() {
-        let card = read("df=/dev/root 9 1 8 12% /\nfilesystem=ext4\nmedium=card\n").expect("a good answer");
+        let card =
+            read("df=/dev/root 9 1 8 12% /\nfilesystem=ext4\ndevice=179:2\nmedium=card\n").expect("a good answer");
         assert_eq!((card.medium, card.filesystem.as_deref()), (Some(Medium::Card), Some("ext4")));
         assert_eq!(read("medium=tape\n").expect("a good answer").medium, None);
     }

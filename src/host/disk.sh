@@ -12,6 +12,7 @@ while read -r _ _ number _ mount rest; do
     fi
 done < /proc/self/mountinfo
 say filesystem "$filesystem"
+say device "${node##*/}"
 if [ -e "$node/partition" ]; then node=$node/..; fi
 disk=$(cd -P "$node" 2>/dev/null && pwd)
 case $disk in

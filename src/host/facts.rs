@@ -160,10 +160,35 @@ pub struct EngineFacts {
     pub root_dir: String,
     /// Where `root_dir` is.
     pub disk: DiskFacts,
+    /// Where images are, if on another disk: a containerd of the system's keeps them in a place of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images: Option<ImagePlace>,
     /// Rootless engines cannot run nodes.
     pub rootless: bool,
     /// Its unique ID, to notice that two names are one engine.
     pub id: String,
+}
+
+/// A folder for images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ImagePlace {
+    /// Its path.
+    pub dir: String,
+    /// Where that is.
+    pub disk: DiskFacts,
+}
+
+impl EngineFacts {
+    /// Where images go that the engine itself is given: the folder and its disk.
+    pub fn images_at(&self) -> (&str, &DiskFacts) {
+        self.images.as_ref().map_or((&self.root_dir, &self.disk), |images| (&images.dir, &images.disk))
+    }
+
+    /// The folders that it writes to.
+    pub fn places(&self) -> impl Iterator<Item = (&str, &DiskFacts)> {
+        let elsewhere = self.images.as_ref().map(|images| (images.dir.as_str(), &images.disk));
+        [(self.root_dir.as_str(), &self.disk)].into_iter().chain(elsewhere)
+    }
 }
 
 /// Docker's two image stores, which give images different IDs.

@@ -13,8 +13,10 @@ use super::{Board, CgroupVersion, EngineSocket, Link, Listener, MachineFacts, Sy
 /// The line after which the script's own output begins; start-up files of the login may print before.
 const BEGIN: &str = "k3arm-machine-1";
 
-/// Interfaces that the other hosts do not see.
-const INNER: &[&str] = &["docker", "br-", "cni", "flannel", "veth", "virbr", "kube", "lxc"];
+/// Interfaces that are for a machine's own containers, besides the `br-` and 12 digits of Docker's networks.
+const FOR_CONTAINERS: &[&str] = &["docker", "cni", "flannel", "veth", "kube"];
+/// Interfaces that are for a machine's own virtual machines.
+const FOR_MACHINES: &[&str] = &["virbr", "lxc"];
 
 /// The script for the host's `sh`; it reads, changes nothing, and works as any user.
 pub fn machine_script() -> &'static str {
@@ -34,7 +36,7 @@ pub fn parse_machine(
     let total = kib("total_kib").ok_or(ParseError::Missing("memory"))??;
     let free = kib("available_kib").or_else(|| kib("free_kib")).ok_or(ParseError::Missing("free memory"))??;
     let limit = said.all("limit").filter_map(|value| limit(value).transpose()).try_fold(u64::MAX, least)?;
-    let links = said.links()?;
+    let links: Vec<Link> = said.all("address").filter_map(interface_address).collect();
     let link = said.link(&links);
     let machine = MachineFacts {
         hostname: said.text("hostname").ok_or(ParseError::Missing("host name"))?.to_ascii_lowercase(),
@@ -135,11 +137,7 @@ impl Said<'_> {
         i64::try_from(offset / 1000).map_err(|_| self.strange("time"))
     }
 
-    fn links(&self) -> Result<Vec<Link>, ParseError> {
-        self.all("address").map(interface_address).collect()
-    }
-
-    /// The address SSH came in on, if it is the machine's own; else that of the default route; else the first.
+    /// The address SSH came in on, if it is the machine's own and not one for its containers; else that of the default route; else the first.
     fn link(&self, own: &[Link]) -> Link {
         let on = |wanted: Ipv4Addr| own.iter().find(|link| link.address == Some(wanted));
         let parse = |key| self.get(key).and_then(|text| text.parse::<Ipv4Addr>().ok());
@@ -148,11 +146,13 @@ impl Said<'_> {
         if own.is_empty() {
             return Link { address: came_in, ..Link::default() };
         }
+        let name = |link: &Link| link.interface.clone().unwrap_or_default();
         let is_outer = |link: &&Link| {
-            let name = link.interface.as_deref().unwrap_or_default();
-            !INNER.iter().any(|inner| name.starts_with(inner))
+            let name = name(link);
+            !is_for_containers(&name) && !FOR_MACHINES.iter().any(|inner| name.starts_with(inner))
         };
-        let found = came_in.and_then(on).or_else(|| parse("route_address").and_then(on));
+        let came_in = came_in.and_then(on).filter(|link| !is_for_containers(&name(link)));
+        let found = came_in.or_else(|| parse("route_address").and_then(on));
         found.or_else(|| own.iter().find(is_outer)).cloned().unwrap_or_default()
     }
 
@@ -167,6 +167,12 @@ impl Said<'_> {
             _ => Err(self.strange("socket")),
         }
     }
+}
+
+fn is_for_containers(interface: &str) -> bool {
+    let number = interface.strip_prefix("br-").unwrap_or_default();
+    let is_docker_network = number.len() == 12 && number.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_docker_network || FOR_CONTAINERS.iter().any(|inner| interface.starts_with(inner))
 }
 
 fn least(so_far: u64, next: Result<u64, ParseError>) -> Result<u64, ParseError> {
@@ -185,18 +191,18 @@ fn limit(value: &str) -> Result<Option<u64>, ParseError> {
 }
 
 /// `eth0 10.0.0.11/24 1500`, of which the last two may be missing; a VLAN or veth is printed as `eth0.5@eth0`.
-fn interface_address(value: &str) -> Result<Link, ParseError> {
+fn interface_address(value: &str) -> Option<Link> {
     let mut words = value.split(' ');
-    let (Some(name), Some(address)) = (words.next(), words.next()) else { return Err(strange(value)) };
+    let (name, address) = (words.next()?, words.next()?);
     let name = name.split('@').next().unwrap_or(name);
     let (address, prefix) =
         address.split_once('/').map_or((address, None), |(address, prefix)| (address, Some(prefix)));
     let plain = |c: char| c.is_ascii_graphic() && c != '/';
     if name.is_empty() || name.len() > 15 || !name.chars().all(plain) {
-        return Err(strange(value));
+        return None;
     }
-    Ok(Link {
-        address: Some(address.parse().map_err(|_| strange(value))?),
+    Some(Link {
+        address: Some(address.parse().ok()?),
         interface: Some(name.into()),
         prefix: prefix.and_then(|prefix| prefix.parse().ok()).filter(|prefix| *prefix <= 32),
         mtu: words.next().and_then(|mtu| mtu.parse().ok()),

@@ -17,8 +17,8 @@ pub use destination::{Destination, DestinationError, Host, HostName, SshDestinat
 pub use disk::{DiskFacts, Medium, disk_script, parse_disk};
 use facts::Link;
 pub use facts::{
-    CgroupVersion, EngineFacts, EngineSocket, Facts, HolderFacts, ImageStore, Listener, MachineFacts, NodeFacts,
-    NodeState, Unsupported,
+    CgroupVersion, EngineFacts, EngineSocket, Facts, HolderFacts, ImagePlace, ImageStore, Listener, MachineFacts,
+    NodeFacts, NodeState, Unsupported,
 };
 pub use finding::{Finding, Severity};
 pub use machine::{machine_script, parse_machine};

@@ -13,7 +13,7 @@ say() { case $2 in '' | *"$line_end"*) ;; *) printf '%s=%s\n' "$1" "$2" ;; esac;
 setting() { say "$1" "$(cat "/proc/sys/$2" 2>/dev/null)"; }
 first_line() { if [ -r "$1" ]; then read -r line < "$1" && say "$2" "$line"; fi; }
 
-# What may wait for a service or a server that does not answer.
+# What may wait for a service, a server or a process that does not answer.
 ask() { timeout 3 "$@" 2>/dev/null; }
 
 kernel() {
@@ -104,8 +104,8 @@ interfaces() {
 # Those of this network: a k3s in a container with one of its own is in nobody's way. The brackets keep grep from finding itself.
 processes() {
     ours=$(interfaces /proc/self)
-    grep -al '[k]3s' /proc/[0-9]*/cmdline 2>/dev/null | head -n 100 | while read -r file; do
-        words=$(tr '\0' ' ' < "$file" 2>/dev/null | head -c 300)
+    ask grep -al '[k]3s' /proc/[0-9]*/cmdline | head -n 100 | while read -r file; do
+        words=$(ask head -c 300 "$file" | tr '\0' ' ')
         set -f; set -- $words; set +f
         case ${1##*/} in k3s | k3s-server | k3s-agent) ;; *) continue ;; esac
         case $2 in
@@ -173,6 +173,7 @@ system() {
 
 # Loaded, part of the kernel, at hand, or missing; nothing where the kernel's modules cannot be read.
 modules() {
+    [ -d /lib/modules ] || say no_modules yes
     folder=/lib/modules/$(uname -r)
     for name in overlay br_netfilter vxlan nf_conntrack; do
         if [ -e "/sys/module/$name" ]; then say module "$name loaded"

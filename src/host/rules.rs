@@ -110,7 +110,7 @@ pub const FILESYSTEM: Rule = Rule {
     code: "filesystem",
     severity: Severity::Warn,
     wanted: "a file system that overlayfs works on",
-    why: "The node's containerd unpacks images with overlayfs, inside a volume of the engine's.",
+    why: "The node's containerd unpacks images with overlayfs, inside a volume of the engine's. A root that is an overlay itself, as a Pi's can be, also forgets everything at a reboot.",
     fix: "Put /var/lib/docker on ext4, xfs or btrfs; or set `snapshotter: native` under k3s.config, which copies every layer.",
 };
 /// 2 GB free where the engine keeps its data.
@@ -207,7 +207,7 @@ pub const PAGE_SIZE: Rule = Rule {
     severity: Severity::Warn,
     wanted: "pages of 4 KiB",
     why: "Many published arm64 programs (all with jemalloc, such as Redis) end at once where pages have 16 KiB, the Pi 5's own choice.",
-    fix: "Put `kernel=kernel8.img` into /boot/firmware/config.txt, and reboot.",
+    fix: "Run a kernel with pages of 4 KiB, where the system has one. On a Pi 5: put `kernel=kernel8.img` into /boot/firmware/config.txt, and reboot.",
 };
 /// A 64-bit system on a 64-bit processor.
 pub const USERLAND: Rule = Rule {
@@ -246,7 +246,7 @@ pub const CLOCK: Rule = Rule {
     code: "clock",
     severity: Severity::Warn,
     wanted: "a clock that is right",
-    why: "Certificates are dated by it: on a host that is a day behind none of them is valid yet. A Pi has no clock of its own and wakes in the past.",
+    why: "Certificates are dated by it: on a host that is a day behind none of them is valid yet, and those of a server that is an hour ahead are valid nowhere else. A Pi has no clock of its own and wakes in the past.",
     fix: "Let it reach a time server first: `sudo timedatectl set-ntp true`, then `timedatectl` shows when it is synchronised.",
 };
 /// A clock that a time server has set.
@@ -263,7 +263,7 @@ pub const SWAP_ON_CARD: Rule = Rule {
     severity: Severity::Warn,
     wanted: "no swap on an SD card",
     why: "Swapping makes a slow machine stand still, and wears the card out.",
-    fix: "On the host: `sudo dphys-swapfile swapoff && sudo systemctl disable dphys-swapfile`; zram (`sudo apt install zram-tools`) is swap in compressed memory.",
+    fix: "Raspberry Pi OS up to bookworm: `sudo dphys-swapfile swapoff && sudo systemctl disable dphys-swapfile`; from trixie on the mechanism zram in the settings of rpi-swap (`man swap.conf`), and a reboot; elsewhere `sudo swapoff -a`, and its line out of /etc/fstab. zram is swap in compressed memory.",
 };
 /// Enough power.
 pub const POWER: Rule = Rule {
@@ -311,7 +311,15 @@ pub const SAME_ENGINE: Rule = Rule {
     severity: Severity::Refuse,
     wanted: "one engine a host",
     why: "Two names that lead to one engine would be two nodes in one place.",
-    fix: "Name every machine once; if the SD card was cloned, remove /var/lib/docker/engine-id on one of them and restart Docker.",
+    fix: "Name every machine once; if the SD card was cloned, remove /var/lib/docker/engine-id and /etc/docker/key.json, what there is of them, on one, and restart Docker.",
+};
+/// Addresses that differ.
+pub const SAME_ADDRESS: Rule = Rule {
+    code: "same-address",
+    severity: Severity::Refuse,
+    wanted: "addresses that differ",
+    why: "Nodes reach each other by address: two of one address each take themselves for the other. Virtual machines behind their host's NAT often have the same.",
+    fix: "Give each one that the others reach in the cluster file: `address: 192.168.1.11`; machines behind one NAT need a network in which they see each other.",
 };
 /// Host names that differ.
 pub const SAME_HOSTNAME: Rule = Rule {
@@ -326,7 +334,7 @@ pub const CLOCKS_APART: Rule = Rule {
     code: "clocks-apart",
     severity: Severity::Warn,
     wanted: "clocks that agree",
-    why: "Certificates and leases made on one host are read on another; logs cannot be compared.",
+    why: "Certificates and leases made on one host are read on another: where it is an hour earlier than on the server, none of its certificates is valid yet. Logs cannot be compared.",
     fix: "Let all hosts use the same time server.",
 };
 /// Hosts in one network.
@@ -368,6 +376,14 @@ pub const NO_ADDRESS: Rule = Rule {
     wanted: "an IPv4 address",
     why: "The other hosts reach the node under it.",
     fix: "Give one in the cluster file: `address: 192.168.1.10`.",
+};
+/// An address that the host has.
+pub const FOREIGN_ADDRESS: Rule = Rule {
+    code: "foreign-address",
+    severity: Severity::Refuse,
+    wanted: "an address that the host has",
+    why: "The kubelet takes none that is on no interface of its machine, and flannel finds no interface for it: the pods of such a node reach nobody.",
+    fix: "Give one of the host's own in the cluster file, or leave `address:` out.",
 };
 /// A host name that can be a node's.
 pub const BAD_HOSTNAME: Rule = Rule {
@@ -522,11 +538,15 @@ pub const GROUPS: [(&str, &[&Rule]); 5] = [
             &FIREWALL,
         ],
     ),
-    ("Hosts together", &[&SAME_ENGINE, &SAME_HOSTNAME, &CLOCKS_APART, &NETWORKS, &MTU, &UNREACHABLE, &UNANSWERED]),
+    (
+        "Hosts together",
+        &[&SAME_ENGINE, &SAME_ADDRESS, &SAME_HOSTNAME, &CLOCKS_APART, &NETWORKS, &MTU, &UNREACHABLE, &UNANSWERED],
+    ),
     (
         "A cluster on its hosts",
         &[
             &NO_ADDRESS,
+            &FOREIGN_ADDRESS,
             &BAD_HOSTNAME,
             &SAME_NAME,
             &VOLUMES_LEFT,

@@ -44,6 +44,8 @@ pub struct System {
     pub kernel_arguments: Vec<String>,
     /// What `/etc/tmpfiles.d` says is set at every start, as systemd does it.
     pub has_tmpfiles: bool,
+    /// There is no `/lib/modules`: a machine in a container, or a kernel with all that it has in one piece.
+    pub has_no_modules: bool,
     /// Firewalls that are switched on.
     pub firewalls: Vec<String>,
     /// Docker starts with the machine.
@@ -116,6 +118,7 @@ impl System {
             boot_config: said.text("boot_config").filter(|path| path.starts_with('/')),
             kernel_arguments: said.all("kernel_argument").map(String::from).collect(),
             has_tmpfiles: said.get("tmpfiles") == Some("yes"),
+            has_no_modules: said.get("no_modules") == Some("yes"),
             firewalls: said.all("firewall").map(String::from).collect(),
             engine_at_boot: match said.get("at_boot") {
                 Some("enabled" | "enabled-runtime" | "alias") => Some(true),
@@ -153,7 +156,9 @@ impl System {
                 )
             }
             "armbianEnv.txt" => {
-                format!("on the host: add the line `extraargs=cgroup_enable=memory` to {file}, and reboot")
+                format!(
+                    "on the host: add `cgroup_enable=memory` to the line `extraargs=` in {file}, or that line where there is none, and reboot"
+                )
             }
             "extlinux.conf" => {
                 format!("on the host: add `cgroup_enable=memory` to the `append` line in {file}, and reboot")

@@ -9,7 +9,7 @@ use crate::cluster::Cluster;
 use crate::host::{Destination, EngineFacts, Finding, Host, HostName, MachineFacts, NodeFacts, Reach, Severity};
 use crate::plan::{Failure, Progress};
 use crate::preflight::{self, Purpose};
-use crate::probe::{Closed, Fleet, reach as reach_host, try_ports};
+use crate::probe::{Closed, reach as reach_host, try_ports};
 
 use super::{Environment, Opened, Probed, Stop, disconnect};
 
@@ -63,25 +63,27 @@ pub struct CheckedHost {
 pub async fn check_hosts(request: CheckRequest, environment: &Environment) -> Result<Checked, Stop> {
     let members = request.cluster.iter().flat_map(|cluster| &cluster.members).map(|member| &member.host);
     let hosts: Vec<Host> = request.hosts.iter().chain(members).cloned().collect();
-    let (mut checked, Probed { fleet, facts, closed, .. }) = look_at(&hosts, environment).await?;
-    checked.reach = try_all(preflight::targets(request.cluster.as_ref(), &facts), &fleet).await;
+    let (mut checked, probed) = look_at(&hosts, environment).await?;
+    checked.reach = reach(request.cluster.as_ref(), &probed, environment).await;
+    let Probed { fleet, facts, closed, .. } = probed;
     let (closed, shut) = split(closed);
-    let found = match &request.cluster {
+    let mut found = match &request.cluster {
         Some(cluster) => preflight::cluster_findings(cluster, &facts, &closed, &checked.reach),
         None => {
             let of_host = |(host, facts)| preflight::node_findings(host, facts, Purpose::default());
             let of_machine = |(host, machine)| preflight::machine_findings(host, machine, Purpose::default());
-            let together = preflight::fleet_findings(&facts, &checked.reach);
+            let together = preflight::fleet_findings(None, &facts, &checked.reach);
             facts.iter().flat_map(of_host).chain(closed.iter().flat_map(of_machine)).chain(together).collect()
         }
     };
-    checked.findings = shut.into_iter().chain(ignoring(found, &request.ignore)).collect();
+    found.extend(shut);
+    checked.findings = ignoring(found, &request.ignore);
     checked.findings.sort_by(|a, b| (a.severity, &a.host).cmp(&(b.severity, &b.host)));
     disconnect(fleet).await;
     Ok(checked)
 }
 
-/// What the machines are, and what stands in the way of their engines, which nobody can ignore.
+/// What the machines are, and what stands in the way of their engines.
 pub(super) fn split(
     closed: BTreeMap<HostName, (MachineFacts, Finding)>,
 ) -> (BTreeMap<HostName, MachineFacts>, Vec<Finding>) {
@@ -154,14 +156,15 @@ async fn look(host: &Host, environment: &Environment) -> Result<(CheckedHost, Op
     }
 }
 
-async fn try_all(targets: preflight::Targets, fleet: &Fleet) -> Vec<Reach> {
-    let tried = targets.iter().filter_map(|(host, targets)| Some(try_ports(fleet.get(host)?, targets)));
-    join_all(tried).await.into_iter().flatten().collect()
-}
-
-/// What the hosts of a cluster get from each other, where nodes are still to be made.
-pub(super) async fn reach(cluster: &Cluster, probed: &Probed) -> Vec<Reach> {
-    try_all(preflight::targets(Some(cluster), &probed.facts), &probed.fleet).await
+/// What hosts get from each other, where nodes are still to be made; what could not be tried is told, and left out.
+pub(super) async fn reach(cluster: Option<&Cluster>, probed: &Probed, environment: &Environment) -> Vec<Reach> {
+    let targets = preflight::targets(cluster, &probed.facts);
+    let tried = targets.iter().filter_map(|(host, targets)| Some(try_ports(probed.fleet.get(host)?, targets)));
+    let told = |failure: &Failure| {
+        let what = format!("whether hosts reach each other is not known: {failure}");
+        environment.events.overall(Progress::Warning { what });
+    };
+    join_all(tried).await.into_iter().flat_map(|tried| tried.inspect_err(told).unwrap_or_default()).collect()
 }
 
 /// Refusals of these rules are told, and stop nothing.

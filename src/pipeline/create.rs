@@ -141,7 +141,7 @@ async fn create_on(
     journal: &Journal,
     environment: &Environment,
 ) -> Result<Created, Stop> {
-    let prepared = prepare(request, probed, environment).await?;
+    let prepared = Box::pin(prepare(request, probed, environment)).await?;
     if request.dry_run {
         return Ok(Created { plan: prepared.plan, finish: prepared.finish, cluster: None });
     }
@@ -174,10 +174,11 @@ async fn finish(prepared: &Prepared, environment: &Environment) {
 
 /// Everything that is found on the hosts, told at once.
 async fn look(request: &CreateRequest, probed: &mut Probed, environment: &Environment) -> Result<(), Stop> {
-    let reach = reach(&request.cluster, probed).await;
+    let reach = reach(Some(&request.cluster), probed, environment).await;
     let (closed, mut findings) = split(std::mem::take(&mut probed.closed));
     let mut found = preflight::cluster_findings(&request.cluster, &probed.facts, &closed, &reach);
     found.retain(|finding| finding.severity != Severity::Note);
+    // Nobody can do without an engine.
     findings.extend(ignoring(found, &request.ignore));
     if probed.failures.is_empty() {
         return check(findings, &environment.events);

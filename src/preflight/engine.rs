@@ -6,7 +6,8 @@ use crate::cluster::{API_PORT, Role};
 use crate::host::{Facts, Finding, HostName, Medium, NodeFacts, NodeState, Rule, rules};
 
 /// On which overlayfs has no upper directory.
-const WITHOUT_OVERLAY: [&str; 8] = ["zfs", "nfs", "nfs4", "cifs", "ecryptfs", "fuseblk", "vfat", "exfat"];
+const WITHOUT_OVERLAY: [&str; 10] =
+    ["overlay", "aufs", "zfs", "nfs", "nfs4", "cifs", "ecryptfs", "fuseblk", "vfat", "exfat"];
 /// On which an agent listens, too: its way to the server, the kubelet, and kube-proxy.
 const AGENT_PORTS: [u16; 5] = [6444, 10248, 10249, 10250, 10256];
 
@@ -68,20 +69,21 @@ impl Here<'_> {
     fn filesystem(&self) -> Option<Finding> {
         let filesystem = self.facts.engine.disk.filesystem.as_deref()?;
         let seen = || format!("{} is on {filesystem}", self.facts.engine.root_dir);
-        WITHOUT_OVERLAY.contains(&filesystem).then(|| self.found(&rules::FILESYSTEM, seen()))?
+        (WITHOUT_OVERLAY.contains(&filesystem) || filesystem.starts_with("fuse."))
+            .then(|| self.found(&rules::FILESYSTEM, seen()))?
     }
 
     fn disk_low(&self) -> Option<Finding> {
-        let free = self.facts.engine.disk.free?;
         let is_new = self.facts.nodes.is_empty();
-        let seen = || format!("{} has {:.1} GB free", self.facts.engine.root_dir, free as f64 / 1e9);
+        let places = self.facts.engine.places().filter_map(|(dir, disk)| Some((dir, disk.free?)));
+        let (dir, free) = places.min_by_key(|(_, free)| *free)?;
+        let seen = || format!("{dir} has {:.1} GB free", free as f64 / 1e9);
         (is_new && free < 2_000_000_000).then(|| self.found(&rules::DISK_LOW, seen()))?
     }
 
     fn card(&self) -> Option<Finding> {
-        let is_card = self.facts.engine.disk.medium == Some(Medium::Card);
-        let seen = || format!("{} is on an SD card", self.facts.engine.root_dir);
-        is_card.then(|| self.found(&rules::CARD, seen()))?
+        let (dir, _) = self.facts.engine.places().find(|(_, disk)| disk.medium == Some(Medium::Card))?;
+        self.found(&rules::CARD, format!("{dir} is on an SD card"))
     }
 
     fn forwarding(&self) -> Option<Finding> {

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::machine::CLOCK_TOLERANCE;
+use super::machine::{CLOCK_TOLERANCE, SERVER_AHEAD_LIMIT};
+use super::uses_vxlan;
 use crate::cluster::{API_PORT, Cluster, Role};
 use crate::host::{Answer, Facts, Finding, HostName, Reach, Severity, Target, rules};
 
@@ -18,39 +19,64 @@ const ALL_PAIRS: usize = 8;
 /// Ports to be tried, by the host that tries them.
 pub type Targets = BTreeMap<HostName, Vec<Target>>;
 
-/// What stands against these hosts together.
-pub fn fleet_findings(fleet: &BTreeMap<HostName, Facts>, reach: &[Reach]) -> Vec<Finding> {
-    let engines = twins(fleet, |facts| facts.engine.id.clone()).into_iter();
+/// What stands against these hosts together, in a cluster or in none.
+pub fn fleet_findings(cluster: Option<&Cluster>, fleet: &BTreeMap<HostName, Facts>, reach: &[Reach]) -> Vec<Finding> {
+    let engines = twins(fleet, |_, facts| Some(facts.engine.id.clone()).filter(|id| !id.is_empty())).into_iter();
     let mut findings: Vec<Finding> = engines
-        .map(|(host, twin)| rules::SAME_ENGINE.on(host, format!("it is the same Docker engine as {twin}")))
+        .map(|(host, _, twin)| rules::SAME_ENGINE.on(host, format!("it is the same Docker engine as {twin}")))
         .collect();
     if findings.is_empty() {
-        let names = twins(fleet, |facts| facts.machine.hostname.clone()).into_iter();
-        findings.extend(names.map(|(host, twin)| {
-            let name = &fleet[host].machine.hostname;
+        let addresses = twins(fleet, |host, facts| address(cluster, host, facts)).into_iter();
+        findings.extend(addresses.map(|(host, address, twin)| {
+            rules::SAME_ADDRESS.on(host, format!("the others would reach it at {address}, and {twin}, too"))
+        }));
+        // A cluster's nodes may have names of their own: where they are equal, that is found when they are chosen.
+        let names = twins(fleet, |_, facts| cluster.is_none().then(|| facts.machine.hostname.clone())).into_iter();
+        findings.extend(names.map(|(host, name, twin)| {
             rules::SAME_HOSTNAME.on(host, format!("its host name is {name:?}, and so is that of {twin}"))
         }));
     }
-    findings.extend(clocks(fleet));
+    findings.extend(clocks(cluster, fleet));
     findings.extend(networks(fleet));
     findings.extend(sizes(fleet));
     findings.extend(unreachable(reach));
     findings
 }
 
-/// Hosts that have something in common with an earlier one, where it is known.
-fn twins(fleet: &BTreeMap<HostName, Facts>, of: impl Fn(&Facts) -> String) -> Vec<(&HostName, &HostName)> {
-    let mut first: BTreeMap<String, &HostName> = BTreeMap::new();
-    let known = fleet.iter().map(|(host, facts)| (host, of(facts))).filter(|(_, value)| !value.is_empty());
-    known.map(|(host, value)| (host, *first.entry(value).or_insert(host))).filter(|(host, twin)| host != twin).collect()
+/// Hosts that have something in common with an earlier one, where it is known: what it is, and which that one is.
+fn twins<T: Ord + Clone>(
+    fleet: &BTreeMap<HostName, Facts>,
+    of: impl Fn(&HostName, &Facts) -> Option<T>,
+) -> Vec<(&HostName, T, &HostName)> {
+    let mut first: BTreeMap<T, &HostName> = BTreeMap::new();
+    let known = fleet.iter().filter_map(|(host, facts)| Some((host, of(host, facts)?)));
+    let with_first = known.map(|(host, value)| (host, value.clone(), *first.entry(value).or_insert(host)));
+    with_first.filter(|(host, _, twin)| host != twin).collect()
 }
 
-fn clocks(fleet: &BTreeMap<HostName, Facts>) -> Option<Finding> {
+/// Under which address the others reach a host: its node's, where it is known which cluster that is of.
+fn address(cluster: Option<&Cluster>, host: &HostName, facts: &Facts) -> Option<Ipv4Addr> {
+    let member = cluster.and_then(|cluster| Some((cluster, cluster.member(host)?)));
+    match (member, facts.machine.address) {
+        (Some((cluster, member)), _) => Some(member.reached_at(&cluster.name, facts)?.0),
+        (None, Some(IpAddr::V4(address))) => Some(address),
+        _ => None,
+    }
+}
+
+/// Any two clocks should agree; a server's must not be ahead of any by what its certificates are dated back. Whoever has no role
+/// yet may become the server.
+fn clocks(cluster: Option<&Cluster>, fleet: &BTreeMap<HostName, Facts>) -> Option<Finding> {
     let by_clock = |(_, facts): &(&HostName, &Facts)| facts.machine.clock_offset;
     let (behind, ahead) = (fleet.iter().min_by_key(by_clock)?, fleet.iter().max_by_key(by_clock)?);
-    let apart = by_clock(&ahead).saturating_sub(by_clock(&behind));
-    let seen = || format!("the clock of {} is {apart} s ahead of that of {}", ahead.0, behind.0);
-    (apart > CLOCK_TOLERANCE).then(|| rules::CLOCKS_APART.overall(seen()))
+    let server = cluster.map_or(Some(ahead), |cluster| fleet.get_key_value(&cluster.server()?.host.name));
+    let apart = |ahead| by_clock(&ahead).saturating_sub(by_clock(&behind));
+    let seen =
+        |(host, facts)| format!("the clock of {host} is {} s ahead of that of {}", apart((host, facts)), behind.0);
+    match server.filter(|server| apart(*server) > SERVER_AHEAD_LIMIT) {
+        Some(server) => Some(rules::CLOCKS_APART.overall(seen(server)).at(Severity::Refuse)),
+        None => (apart(ahead) > CLOCK_TOLERANCE).then(|| rules::CLOCKS_APART.overall(seen(ahead))),
+    }
 }
 
 /// `10.0.0.0/24`
@@ -86,20 +112,16 @@ fn is_tried(from: usize, to: usize, fleet: usize) -> bool {
 /// Which ports each host is to try, to learn whether nodes on these hosts would reach each other: by the cluster's roles, or
 /// all that any node may need. Where a node of ours runs already, nothing is tried.
 pub fn targets(cluster: Option<&Cluster>, fleet: &BTreeMap<HostName, Facts>) -> Targets {
-    let member = |host: &HostName| cluster?.members.iter().find(|member| member.host.name == *host);
-    let role = |host: &HostName| Some(member(host)?.role);
-    let address = |host: &HostName, at: &Facts| match (cluster, member(host), at.machine.address) {
-        (Some(cluster), Some(member), _) => Some(member.reached_at(&cluster.name, at)?.0),
-        (.., Some(IpAddr::V4(address))) => Some(address),
-        _ => None,
-    };
-    let is_free = |facts: &Facts| facts.nodes.is_empty() && facts.machine.listeners.is_empty();
+    let role = |host: &HostName| Some(cluster?.member(host)?.role);
+    let has_vxlan = cluster.is_none_or(uses_vxlan);
+    // UDP 8472 is the kernel's, for a flannel.1 that some k3s left.
+    let is_free = |facts: &Facts| facts.nodes.is_empty() && facts.machine.listeners.iter().all(|listener| listener.udp);
     let from = |(place, (host, facts)): (usize, (&HostName, &Facts))| {
         let others =
             fleet.iter().enumerate().filter(|(_, (other, at))| *other != host && (is_free(facts) || is_free(at)));
         let targets = others.flat_map(|(there, (to, at))| {
             let is_tried = is_tried(place, there, fleet.len());
-            let Some(address) = address(to, at) else { return Vec::new() };
+            let Some(address) = address(cluster, to, at) else { return Vec::new() };
             let target = |port, udp| Target { to: to.clone(), address, port, udp };
             let listens = |port| at.machine.listeners.iter().any(|listener| listener.port == port);
             let mut targets = Vec::new();
@@ -112,7 +134,7 @@ pub fn targets(cluster: Option<&Cluster>, fleet: &BTreeMap<HostName, Facts>) -> 
                 targets.push(target(KUBELET_PORT, false));
             }
             // The kernel's vxlan swallows what it does not know.
-            if is_tried && !listens(VXLAN_PORT) {
+            if has_vxlan && is_tried && !listens(VXLAN_PORT) {
                 targets.push(target(VXLAN_PORT, true));
             }
             targets

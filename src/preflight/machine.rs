@@ -7,7 +7,9 @@ use crate::host::{CgroupVersion, Finding, HostName, MachineFacts, ModuleState, R
 /// Seconds that a clock may be off.
 pub(super) const CLOCK_TOLERANCE: i64 = 5;
 /// Seconds after which no certificate of the cluster would be valid: the CA is dated back by a day.
-const CLOCK_LIMIT: u64 = 23 * 3600;
+const CLOCK_LIMIT: i64 = 23 * 3600;
+/// Seconds that a server's clock may be ahead of another: k3s dates its certificates back by an hour.
+pub(super) const SERVER_AHEAD_LIMIT: i64 = 3500;
 /// What the kubelet cannot do without.
 const CONTROLLERS: [&str; 4] = ["memory", "cpu", "cpuset", "pids"];
 /// Modules besides vxlan.
@@ -29,6 +31,7 @@ pub(super) fn findings(host: &HostName, machine: &MachineFacts, purpose: Purpose
         here.inotify(),
         here.memory(),
         here.huge_pages(),
+        here.address(),
         here.clock(),
         here.unsynchronised(),
         here.swap_on_card(),
@@ -139,11 +142,20 @@ impl Here<'_> {
         let offset = self.machine.clock_offset;
         let direction = if offset < 0 { "behind" } else { "ahead of" };
         let seen = format!("its clock is {} s {direction} this machine's", offset.unsigned_abs());
-        match offset.unsigned_abs() {
-            seconds if seconds > CLOCK_LIMIT => Some(rules::CLOCK.on(self.host, seen).at(Severity::Refuse)),
-            seconds if seconds > CLOCK_TOLERANCE.unsigned_abs() => self.found(&rules::CLOCK, seen),
-            _ => None,
+        let ahead_limit = if self.purpose.role == Some(Role::Agent) { CLOCK_LIMIT } else { SERVER_AHEAD_LIMIT };
+        if offset > ahead_limit || offset < -CLOCK_LIMIT {
+            return Some(rules::CLOCK.on(self.host, seen).at(Severity::Refuse));
         }
+        (offset.unsigned_abs() > CLOCK_TOLERANCE.unsigned_abs()).then(|| self.found(&rules::CLOCK, seen))?
+    }
+
+    fn address(&self) -> Option<Finding> {
+        let address = self.purpose.address?;
+        let own = &self.machine.addresses;
+        let list = own.keys().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let is_foreign = !own.is_empty() && !own.contains_key(&address);
+        is_foreign
+            .then(|| self.found(&rules::FOREIGN_ADDRESS, format!("{address} is none of its addresses: {list}")))?
     }
 
     fn unsynchronised(&self) -> Option<Finding> {

@@ -59,6 +59,7 @@ fn facts(held: &[&str]) -> Facts {
         storage_driver: "overlay2".into(),
         root_dir: "/var/lib/docker".into(),
         disk: crate::host::DiskFacts { free: Some(1 << 40), ..Default::default() },
+        images: None,
         rootless: false,
         id: String::new(),
     };
@@ -137,4 +138,22 @@ fn what_is_there_under_its_name_needs_no_step() {
     let config = image.platforms.values().next().unwrap().config.digest.clone();
     facts.images.insert("registry.example/app:1".into(), config);
     assert!(deliveries_to(facts, &[image], Ways::Auto).unwrap().is_empty());
+}
+
+#[test]
+fn the_disk_that_images_go_to_must_have_room() {
+    let disk = |free| crate::host::DiskFacts { free: Some(free), ..Default::default() };
+    let full = |root, images: Option<u64>| {
+        let mut facts = facts(&[]);
+        facts.engine.disk = disk(root);
+        let place = |free| crate::host::ImagePlace { dir: "/var/lib/containerd".into(), disk: disk(free) };
+        facts.engine.images = images.map(place);
+        let fleet = BTreeMap::from([(HostName::new("pi"), facts)]);
+        let steps = steps(&wanted(&[image("app", &["base"])], &fleet), &fleet, Ways::Auto).unwrap();
+        findings(&steps, &fleet).into_iter().map(|finding| finding.message).collect::<Vec<_>>()
+    };
+    assert_eq!(full(1 << 40, None), Vec::<String>::new());
+    assert!(full(100, None)[0].starts_with("/var/lib/docker has 0 MB free"));
+    assert_eq!(full(100, Some(1 << 40)), Vec::<String>::new(), "nothing goes to the engine's own folder");
+    assert!(full(1 << 40, Some(100))[0].starts_with("/var/lib/containerd has 0 MB free"));
 }

@@ -54,6 +54,7 @@ fn facts(last: u8, store: ImageStore) -> Facts {
             storage_driver: "overlay2".into(),
             root_dir: "/var/lib/docker".into(),
             disk: crate::host::DiskFacts { free: Some(8 << 30), ..Default::default() },
+            images: None,
             rootless: false,
             id: format!("engine-{last}"),
         },
@@ -229,6 +230,16 @@ fn a_standing_node_is_the_same_by_another_way_in_and_with_another_kernel() {
     assert_eq!(addresses, ["192.168.1.1", "192.168.1.2"], "what was never started stands nowhere");
     cluster.members[0].memory = Some("900Mi".parse().unwrap());
     assert!(plan(&cluster, &standing, &identity).is_err(), "another limit is another node");
+}
+
+#[test]
+fn a_small_machines_node_is_the_same_with_another_kernel() {
+    let (cluster, identity) = (cluster(), Identity::generate().unwrap());
+    let mut small = fleet();
+    small.values_mut().for_each(|facts| facts.machine.memory_total = 420 << 20);
+    let mut standing = after(&plan(&cluster, &small, &identity).unwrap(), small, &NodeState::Running);
+    standing.values_mut().for_each(|facts| facts.machine.memory_total -= 3 << 20);
+    assert!(plan(&cluster, &standing, &identity).unwrap().is_empty());
 }
 
 #[test]

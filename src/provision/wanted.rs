@@ -78,6 +78,8 @@ pub struct WantedNode {
     /// Bytes of memory of its host that it may not have.
     withheld: u64,
     legacy_cgroup: bool,
+    /// The node can load modules of its host's kernel.
+    has_modules: bool,
     labels: Vec<String>,
     taints: Vec<String>,
 }
@@ -165,7 +167,7 @@ impl Wanted {
             labels: self.labels(node, identity),
             volumes: volumes.into_iter().chain([images]).collect(),
             memory: node.limit(),
-            read_only_binds: vec!["/lib/modules".into()],
+            read_only_binds: node.has_modules.then(|| "/lib/modules".into()).into_iter().collect(),
             name,
         };
         let config = NodeFile {
@@ -219,6 +221,7 @@ impl WantedNode {
             memory,
             withheld: facts.machine.memory_total.saturating_sub(memory),
             legacy_cgroup: facts.machine.cgroup == CgroupVersion::V1,
+            has_modules: !facts.machine.system.has_no_modules,
             labels: labels.collect(),
             taints: member.taints.clone(),
         })

@@ -11,10 +11,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use k3arm::cluster::{Cluster, Role};
 use k3arm::host::{
-    Answer, DiskFacts, EngineFacts, Facts, HostName, ImageStore, Listener, Medium, NodeFacts, NodeState, Reach, Target,
-    parse_machine,
+    Answer, DiskFacts, EngineFacts, Facts, HostName, ImageStore, Listener, Medium, NodeFacts, NodeState, Reach,
+    Severity, Target, parse_machine,
 };
-use k3arm::preflight::{Purpose, fleet_findings, node_findings, targets};
+use k3arm::preflight::{Purpose, cluster_findings, fleet_findings, node_findings, targets};
 
 /// When all of them were asked.
 const ASKED: u64 = 1_795_712_802;
@@ -69,7 +69,9 @@ impl Sample {
                 free: None,
                 filesystem: self.engine.get("filesystem").cloned(),
                 medium: self.engine.get("medium").map(|_| Medium::Card),
+                device: None,
             },
+            images: None,
             rootless: said("rootless", "no") == "yes",
             id: String::new(),
         }
@@ -184,14 +186,17 @@ fn hosts_are_compared_with_each_other() {
     let codes = |change: &dyn Fn(&mut Facts), reach: &[Reach]| {
         let mut fleet = good.clone();
         change(fleet.get_mut(&HostName::new("pi2")).expect("it is there"));
-        let found = fleet_findings(&fleet, reach);
+        let found = fleet_findings(None, &fleet, reach);
         found.iter().map(|finding| format!("{} {}", finding.severity, finding.code)).collect::<Vec<_>>()
     };
     assert_eq!(codes(&|_| {}, &[]), Vec::<String>::new());
     assert_eq!(codes(&|facts| facts.engine.id = "engine-pi1".into(), &[]), ["error same-engine"]);
     assert_eq!(codes(&|facts| facts.machine.hostname = "pi1".into(), &[]), ["warning same-hostname"]);
     assert_eq!(codes(&|facts| facts.machine.clock_offset = -6, &[]), ["warning clocks-apart"]);
+    assert_eq!(codes(&|facts| facts.machine.clock_offset = -4000, &[]), ["error clocks-apart"]);
     assert_eq!(codes(&|facts| facts.machine.mtu = Some(1400), &[]), ["warning mtu"]);
+    let natted = |facts: &mut Facts| facts.machine.address = Some(IpAddr::from([10, 66, 0, 11]));
+    assert_eq!(codes(&natted, &[]), ["error same-address"]);
     let elsewhere = |facts: &mut Facts| facts.machine.address = Some(IpAddr::from([10, 67, 0, 12]));
     assert_eq!(codes(&elsewhere, &[]), ["note networks"]);
     let tried = |port, udp, answer| {
@@ -211,6 +216,62 @@ fn hosts_are_compared_with_each_other() {
     let there = vxlan.get_mut(&HostName::new("pi2")).expect("it is there");
     there.machine.listeners.push(Listener { port: 8472, udp: true });
     assert_eq!(ports(&vxlan), [2, 3], "the kernel's vxlan does not answer");
+    vxlan.values_mut().for_each(|facts| facts.machine.listeners = vec![Listener { port: 8472, udp: true }]);
+    assert_eq!(ports(&vxlan), [2, 2], "one that was left on each of them is in nobody's way");
+}
+
+/// `cluster:` of two hosts, with lines for their server and for k3s.
+fn cluster_of_two(k3s: &str, server: &str) -> Cluster {
+    let hosts =
+        format!("  - {{ssh: pi1, name: pi1, role: server{server}}}\n  - {{ssh: pi2, name: pi2, role: agent}}\n");
+    let file = format!(
+        "apiVersion: k3arm.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: home}}\nk3s: {{{k3s}}}\nhosts:\n{hosts}"
+    );
+    Cluster::parse(&file).expect("a cluster file")
+}
+
+#[test]
+fn a_cluster_is_judged_by_its_file() {
+    let mut fleet = fleet_of(2);
+    fleet.values_mut().for_each(|facts| facts.machine.addresses = [([10, 66, 0, 1].into(), "wlan7".into())].into());
+    let codes = |k3s: &str, server: &str, offsets: [i64; 2]| {
+        let mut fleet = fleet.clone();
+        fleet.values_mut().zip(offsets).for_each(|(facts, offset)| facts.machine.clock_offset = offset);
+        let found = cluster_findings(&cluster_of_two(k3s, server), &fleet, &BTreeMap::new(), &[]);
+        let grave = found.into_iter().filter(|finding| finding.severity == Severity::Refuse);
+        grave.map(|finding| finding.code).collect::<Vec<_>>()
+    };
+    assert_eq!(codes("", "", [0, 0]), Vec::<&str>::new());
+    assert_eq!(codes("", ", address: 10.66.0.1", [0, 0]), Vec::<&str>::new());
+    assert_eq!(codes("", ", address: 10.99.0.1", [0, 0]), ["foreign-address"]);
+    let cluster = cluster_of_two("", ", address: 10.66.0.1");
+    let reached = cluster.server().expect("a server").reached_at(&cluster.name, &fleet[&HostName::new("pi1")]);
+    assert_eq!(reached, Some(([10, 66, 0, 1].into(), Some("wlan7".into()))), "flannel does not look for it");
+    assert_eq!(codes("", ", address: 10.66.0.12", [0, 0]), ["foreign-address", "same-address"]);
+    // What a server dates back by an hour is valid on the others, and here.
+    assert_eq!(codes("", "", [3000, 0]), Vec::<&str>::new());
+    assert_eq!(codes("", "", [4000, 4000]), ["clock"], "kubectl here");
+    assert_eq!(codes("", "", [0, -4000]), ["clocks-apart"]);
+    assert_eq!(codes("", "", [-4000, 0]), Vec::<&str>::new(), "an agent may be ahead");
+    let tried =
+        |k3s: &str| targets(Some(&cluster_of_two(k3s, "")), &fleet).into_values().flatten().any(|target| target.udp);
+    assert!(
+        tried("") && tried("config: {flannel-backend: vxlan}") && !tried("config: {flannel-backend: wireguard-native}")
+    );
+}
+
+/// What can be told of a machine without its engine is told.
+#[test]
+fn a_closed_engine_hides_nothing_of_its_machine() {
+    let mut fleet = fleet_of(2);
+    let mut machine = fleet.remove(&HostName::new("pi2")).expect("it is there").machine;
+    machine.controllers = ["cpu", "cpuset", "pids"].map(String::from).into();
+    let closed = BTreeMap::from([(HostName::new("pi2"), machine)]);
+    let found = cluster_findings(&cluster_of_two("", ""), &fleet, &closed, &[]);
+    assert!(
+        found.iter().any(|finding| finding.code == "cgroup" && finding.host == Some(HostName::new("pi2"))),
+        "{found:#?}"
+    );
 }
 
 /// What is wrong with one good host after a change, by severity and code.

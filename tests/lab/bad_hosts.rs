@@ -3,8 +3,9 @@
 use std::fs;
 use std::process::Command;
 
+use crate::check::{check, found};
 use crate::k3arm::Home;
-use crate::lab::{Lab, NOBODY, Undo, ci, engine_stopped, image, release};
+use crate::lab::{Lab, NOBODY, Undo, ci, engine_after, engine_stopped, image, release};
 use crate::scenario;
 
 /// The engine of this host gets a disk that is too small, until the value is dropped.
@@ -42,6 +43,27 @@ scenario! {
         assert!(disk.contains("docker system"), "{disk}");
         assert!(ran.stdout.lines().any(|line| line.starts_with("h1 ") && line.contains("pulled")), "{}", ran.all());
         lab.host("h1").sh(&format!("docker image inspect {}", image()));
+    }
+}
+
+scenario! {
+    /// A containerd that Docker did not start keeps images in a folder of its own: the disk of that one counts. Docker takes it where
+    /// its socket is.
+    fn images_of_a_systems_containerd_are_on_its_disk(lab) {
+        let host = lab.host("h3");
+        let (root, socket, pid) = ("/var/lib/containerd", "/run/containerd/containerd.sock", "/run/lab/containerd.pid");
+        let begin = format!(
+            "mkdir -p {root}; mount -t tmpfs -o size=40m tmpfs {root}; \
+             containerd --address {socket} --root {root} --state /run/containerd >/var/log/containerd.log 2>&1 </dev/null & echo $! > {pid}; \
+             for i in $(seq 100); do [ -S {socket} ] && exit; sleep 0.1; done; cat /var/log/containerd.log; exit 1"
+        );
+        let end = format!("kill $(cat {pid}); while kill -0 $(cat {pid}); do sleep 0.1; done; umount {root}; rm -f {socket}* {pid}");
+        let _containerd = engine_after(host, &begin, &end);
+        let ran = check(&["h3"], &[]).exits(0);
+        assert_eq!(found(&ran, "h3"), ["warn disk-low".to_string()].into(), "{}", ran.all());
+        assert!(ran.stdout.contains("/var/lib/containerd has 0.0 GB free"), "{}", ran.all());
+        let ran = Home::new().k3arm(&["image", "prewarm", &release(), "--host", "h3"]).exits(1);
+        ran.error("h3: /var/lib/containerd has");
     }
 }
 

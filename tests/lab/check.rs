@@ -31,6 +31,14 @@ pub(crate) fn found(ran: &Ran, host: &str) -> BTreeSet<String> {
     words.filter(|word| !everywhere.contains(&word.as_str())).collect()
 }
 
+/// A script for somebody who listens, and says nothing.
+fn listener(port: u16) -> String {
+    format!(
+        "perl -MIO::Socket::INET -e 'IO::Socket::INET->new(Listen => 1, ReuseAddr => 1, LocalPort => {port}) && sleep 300' >/dev/null 2>&1 </dev/null & \
+         for i in $(seq 100); do ss -Hlnt | grep -q ':{port} ' && exit; sleep 0.1; done; exit 1"
+    )
+}
+
 fn set(words: &[&str]) -> BTreeSet<String> {
     words.iter().map(ToString::to_string).collect()
 }
@@ -65,8 +73,7 @@ scenario! {
         }
         {
             let _listener = Undo::script(host, "pkill -f 'LocalPort => 644[3]'");
-            host.sh("perl -MIO::Socket::INET -e 'IO::Socket::INET->new(Listen => 1, LocalPort => 6443) && sleep 300' >/dev/null 2>&1 </dev/null & \
-                     for i in $(seq 100); do ss -Hlnt | grep -q ':6443 ' && exit; sleep 0.1; done; exit 1");
+            host.sh(&listener(6443));
             assert_eq!(found(&check(&["h4"], &[]).exits(3), "h4"), set(&["refuse port-taken"]));
         }
         {
@@ -117,6 +124,29 @@ scenario! {
 }
 
 scenario! {
+    /// No bash, nothing but busybox: what k3arm asks of a host it can say, and what its nc can try.
+    fn a_host_with_busybox_alone_is_looked_at(lab) {
+        let (host, other) = (lab.host("h4"), lab.host("h1"));
+        let tools = "/opt/busybox";
+        let _tools = Undo::script(host, &format!("rm -rf {tools}"));
+        host.sh(&format!("mkdir -p {tools}"));
+        std::fs::copy("/bin/busybox", host.outside(tools).join("busybox")).expect("a busybox");
+        host.sh(&format!("{tools}/busybox --install -s {tools}; [ ! -e {tools}/bash ]"));
+        let _sshd = sshd(host, &format!("SetEnv PATH={tools}"));
+        // One that is connected to and says nothing.
+        let _listener = Undo::script(other, "pkill -f 'LocalPort => 644[3]'");
+        other.sh(&listener(6443));
+        let ran = check(&["h1", "h4"], &[]).exits(3);
+        assert_eq!(found(&ran, "h4"), set(&[]), "{}", ran.all());
+        let json = ran.json();
+        let tried = json["reach"].as_array().expect("what was tried between hosts").iter();
+        let from_there: BTreeSet<String> =
+            tried.filter(|tried| tried["from"] == "h4").map(|tried| format!("{} {}", tried["port"], tried["answer"])).collect();
+        assert_eq!(from_there, set(&["6443 \"open\"", "10250 \"refused\""]), "{}", ran.all());
+    }
+}
+
+scenario! {
     /// Only what was asked for by name, over sudo, and only what is wrong.
     fn a_user_is_let_to_docker_by_prepare(lab) {
         let host = lab.host("h4");
@@ -135,6 +165,13 @@ scenario! {
         prepare("h4", &[]).exits(0).tells("add user pi to group docker");
         assert!(groups().contains("docker"));
         assert_eq!(found(&check(&["h4"], &[]).exits(0), "h4"), set(&[]));
+        // One that fails keeps no other from being done.
+        host.sh(&format!("gpasswd -d pi docker; mkdir -p /etc/sysctl.d; mv /etc/sysctl.d /etc/sysctl.away; touch /etc/sysctl.d; echo 128 > {instances}"));
+        let _sysctl = Undo::script(host, "rm /etc/sysctl.d; mv /etc/sysctl.away /etc/sysctl.d");
+        let ran = prepare("h4", &[]).exits(4);
+        ran.error("h4: could not set fs.inotify.max_user_instances=512");
+        assert!(groups().contains("docker"), "{}", ran.all());
+        host.sh(&format!("echo 512 > {instances}"));
         let refused = prepare("guest@h4", &[]).exits(1);
         assert!(refused.error("h4: could not add user guest to group docker").contains("sudo"), "{}", refused.all());
     }
@@ -192,7 +229,7 @@ scenario! {
         assert!(planned.stdout.contains("a1 needs a reboot"), "{}", planned.all());
         assert_eq!(machine.sh(&format!("ls {CMDLINE}*")), CMDLINE, "a dry run changes nothing");
         machine.sh(&format!("mv {CMDLINE} {CMDLINE}.kept; printf 'one\\ntwo\\n' > {CMDLINE}"));
-        let refused = Home::new().k3arm(&["host", "prepare", "--host", "a1", "--reboot"]).exits(1);
+        let refused = Home::new().k3arm(&["host", "prepare", "--host", "a1", "--reboot"]).exits(4);
         assert!(refused.error("a1: could not append").contains("more than one line"), "{}", refused.all());
         assert!(!refused.stdout.contains("append") && !refused.stdout.contains("needs a reboot"), "{}", refused.all());
         assert_eq!(boot_id(&machine), before, "{}", refused.all());

@@ -6,7 +6,7 @@ use std::fs;
 use crate::host::Host;
 use crate::k3arm::{Home, Ran, names};
 use crate::kubectl::{kubectl, ready};
-use crate::lab::{Lab, NOBODY, release};
+use crate::lab::{Lab, NOBODY, Undo, release};
 use crate::scenario;
 
 /// Creates a cluster with its server on the first host and agents on the others.
@@ -23,6 +23,17 @@ fn identity(lab: &Lab) -> BTreeMap<String, String> {
     lab.on_all(|host| {
         host.sh("docker ps -aq | xargs -r docker inspect --format '{{.Id}} {{.State.StartedAt}} {{.State.Pid}}'; docker volume ls -q | xargs -r docker volume inspect --format '{{.Name}} {{.CreatedAt}}'")
     })
+}
+
+scenario! {
+    /// A container of a hypervisor, or a kernel in one piece: there is nothing to bind.
+    fn a_host_without_modules_runs_a_node(lab) {
+        let (home, host) = (Home::new(), lab.host("h1"));
+        let _modules = Undo::script(host, "mv /lib/modules.away /lib/modules");
+        host.sh("mv /lib/modules /lib/modules.away");
+        create(&home, "home", &["h1"], &[]).exits(0).tells("cluster home is ready");
+        assert_eq!(host.inspect("k3arm-home-h1", "{{range .Mounts}}{{if eq .Type \"bind\"}}{{.Source}}{{end}}{{end}}"), "");
+    }
 }
 
 scenario! {

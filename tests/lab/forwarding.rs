@@ -19,7 +19,7 @@ exit 1";
 
 /// Adds a line to the host's sshd_config until the value is dropped.
 pub(crate) fn sshd(host: &Host, line: &str) -> Undo {
-    let undo = Undo::script(host, &format!("sed -i '/^{line}$/d' /etc/ssh/sshd_config; {RELOAD}"));
+    let undo = Undo::script(host, &format!("sed -i '\\|^{line}$|d' /etc/ssh/sshd_config; {RELOAD}"));
     host.sh(&format!("echo '{line}' >> /etc/ssh/sshd_config; {RELOAD}"));
     undo
 }

@@ -116,13 +116,19 @@ pub(crate) fn engine_stopped(host: &Host) -> Undo {
 
 /// Has another engine of a host's run, which is in this folder, until the value is dropped.
 pub(crate) fn engine_from(host: &Host, folder: &str) -> Undo {
-    let switch = |host: &Host, script: &str| {
-        let _stopped = engine_stopped(host);
-        host.sh(script);
-    };
-    switch(host, &format!("printf {folder}: >/run/lab/engine.path"));
-    let host = host.clone();
-    Undo(Some(Box::new(move || switch(&host, "rm /run/lab/engine.path"))))
+    engine_after(host, &format!("printf {folder}: >/run/lab/engine.path"), "rm /run/lab/engine.path")
+}
+
+/// Starts a host's engine anew after a script; and again, after another one, when the value is dropped.
+pub(crate) fn engine_after(host: &Host, begin: &str, end: &str) -> Undo {
+    let (at_end, end) = (host.clone(), end.to_string());
+    let undo = Undo(Some(Box::new(move || {
+        let _stopped = engine_stopped(&at_end);
+        drop(at_end.try_sh(&end));
+    })));
+    let _stopped = engine_stopped(host);
+    host.sh(begin);
+    undo
 }
 
 /// Runs a command of `ci/lab` on this lab.
